@@ -1,0 +1,75 @@
+"""Faults in data: the zoo's one rule for them, and the errors that tell of them.
+
+What is faulty is left out, counted, and told once with its first ten places. When more than a tenth of the pictures
+have a fault the data as a whole is not to be trusted, which is an error; with `strict=True` any fault is one.
+"""
+
+import warnings
+from dataclasses import dataclass, field
+
+PLACES_TOLD = 10  # how many places a message lists
+FAULTY_PICTURES_ALLOWED = 10  # one picture in so many may have faults
+
+
+class DataError(ValueError):
+    """Data that cannot be used: the message says what was found, where, and what is expected."""
+
+
+class DataWarning(UserWarning):
+    """Data that can be used once its faulty parts are left out: the message lists them."""
+
+
+@dataclass
+class Faults:
+    """Collects the faults of one split, to tell all of them at once.
+
+    A picture counts as faulty when anything about it is, be it the file, its annotation or one of its boxes.
+
+        faults = Faults('voc:DIR, split "train"')
+        faults.add("a", "Annotations/a.xml, object 2 (cat)", "a box without area", "xmin < xmax")
+        faults.close(pictures=205)                      # warns: 1 of 205 pictures has faults ...
+
+    Args:
+        source: what the messages call the data, for example `voc:DIR, split "train"`.
+    """
+
+    source: str
+    lines: list[str] = field(default_factory=list)
+    pictures: set[str] = field(default_factory=set)
+
+    def add(self, picture: str, place: str, found: str, expected: str) -> None:
+        """Notes one fault.
+
+        Args:
+            picture: name of the picture that has it; several faults of one picture make one faulty picture.
+            place: the file, and the place in it.
+            found: what is there.
+            expected: what would be right.
+        """
+        self.lines.append(f"{place}: {found}; expected {expected}")
+        self.pictures.add(picture)
+
+    def close(self, pictures: int, *, strict: bool = False) -> None:
+        """Tells what was collected: nothing when there is no fault, a `DataWarning` when there are few.
+
+        Args:
+            pictures: how many pictures the split has, the faulty ones among them.
+            strict: whether any fault is an error.
+
+        Raises:
+            DataError: more than a tenth of the pictures have faults, or any has and `strict` is set.
+        """
+        if not self.lines:
+            return
+        told = [f"  {line}" for line in self.lines[:PLACES_TOLD]]
+        if len(self.lines) > PLACES_TOLD:
+            told.append(f"  ... and {len(self.lines) - PLACES_TOLD} more")
+        faulty = len(self.pictures)
+        count = f"{len(self.lines)} {'fault' if len(self.lines) == 1 else 'faults'} in {faulty} of {pictures} pictures"
+        if strict:
+            raise DataError("\n".join([f"{self.source}: {count}, and strict=True allows none:", *told]))
+        if faulty * FAULTY_PICTURES_ALLOWED > pictures:
+            head = f"{self.source}: {count}, which is more than a tenth. Please mend the data:"
+            raise DataError("\n".join([head, *told]))
+        head = f"{self.source}: {count}. What is faulty is left out:"
+        warnings.warn("\n".join([head, *told]), DataWarning, stacklevel=3)
