@@ -19,7 +19,8 @@ def check_choice(argument: str, value: object, known: Iterable[str]) -> None:
         known: the names that are right, in the order in which the error lists them.
 
     Raises:
-        ValueError: `value` is not in `known`. The message has the value, up to three near names and all known ones.
+        ValueError: `value` is not in `known`. The message has the value, up to three near names
+            and all known ones.
     """
     known = list(known)
     if isinstance(value, str) and value in known:

@@ -16,7 +16,8 @@ def test_unknown_value_offers_nearest_and_lists_known():
     with pytest.raises(ValueError) as error:
         check_choice("backbone", "resnet5", ["small", "resnet34", "resnet50"])
     assert str(error.value) == (
-        'backbone="resnet5": unknown. Nearest: "resnet50", "resnet34". Known: "small", "resnet34", "resnet50".'
+        'backbone="resnet5": unknown. Nearest: "resnet50", "resnet34". '
+        'Known: "small", "resnet34", "resnet50".'
     )
 
 
