@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from kzoo import models
 from kzoo.choices import check_choice
@@ -20,8 +20,7 @@ from kzoo.choices import check_choice
 if TYPE_CHECKING:
     from kzoo.zoo_model import ZooModel
 
-Task = Literal["classification", "box_regression", "detection", "segmentation", "instance_segmentation"]
-TASKS: Final[tuple[str, ...]] = get_args(Task)
+TASKS: Final = ("classification", "box_regression", "detection", "segmentation", "instance_segmentation")
 REQUIRED: Final = inspect.Parameter.empty
 """Stands in `Entry.options` where an option has no default."""
 
@@ -73,7 +72,7 @@ class Entry:
 _registered: dict[str, tuple[Entry, Callable[..., "ZooModel"]]] = {}
 
 
-def register(name: str, *, task: Task, paper: str) -> Callable[[_Builder], _Builder]:
+def register(name: str, *, task: str, paper: str) -> Callable[[_Builder], _Builder]:
     """Makes a builder known to the zoo under a name.
 
     ```python
@@ -150,7 +149,7 @@ def build(name: str, /, **options: object) -> "ZooModel":
     return model
 
 
-def list_models(task: Task | None = None) -> list[str]:
+def list_models(task: str | None = None) -> list[str]:
     """The names of the models, sorted.
 
     Args:
