@@ -31,8 +31,8 @@ clean:
 # The environment, made once and again when the package's metadata changes.
 $(INSTALLED): setup.cfg
 	@$(if $(PYTHON),,echo "kzoo needs Python 3.11 or newer, and none was found: install it, or name one by make PYTHON=/path/to/python." >&2; exit 1)
-	@$(PYTHON) -c '$(NEW_ENOUGH)' || { \
-		echo "kzoo needs Python 3.11 or newer: $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; exit 1; }
+	@$(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || { \
+		echo "kzoo needs Python 3.11 or newer; $(PYTHON) --version says: $$($(PYTHON) --version 2>&1)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make environments, its venv or ensurepip is missing." \
 			"On Debian and Ubuntu: apt install python3-venv." >&2; exit 1; }
