@@ -1,7 +1,7 @@
 """Faults in data: the zoo's one rule for them, and the errors that tell of them.
 
-What is faulty is left out, counted, and told once with its first ten places. When more than a tenth of the pictures
-have a fault the data as a whole is not to be trusted, which is an error; with `strict=True` any fault is one.
+What is faulty is left out, counted, and told once with its first ten places. When more than a tenth of the
+pictures have a fault the data as a whole is not to be trusted: an error, as is any fault with `strict=True`.
 """
 
 import warnings
@@ -65,11 +65,12 @@ class Faults:
         if len(self.lines) > PLACES_TOLD:
             told.append(f"  ... and {len(self.lines) - PLACES_TOLD} more")
         faulty = len(self.pictures)
-        count = f"{len(self.lines)} {'fault' if len(self.lines) == 1 else 'faults'} in {faulty} of {pictures} pictures"
+        noun = "fault" if len(self.lines) == 1 else "faults"
+        count = f"{len(self.lines)} {noun} in {faulty} of {pictures} pictures"
         if strict:
             raise DataError("\n".join([f"{self.source}: {count}, and strict=True allows none:", *told]))
         if faulty * FAULTY_PICTURES_ALLOWED > pictures:
             head = f"{self.source}: {count}, which is more than a tenth. Please mend the data:"
             raise DataError("\n".join([head, *told]))
         head = f"{self.source}: {count}. What is faulty is left out:"
-        warnings.warn("\n".join([head, *told]), DataWarning, stacklevel=3)
+        warnings.warn("\n".join([head, *told]), DataWarning, stacklevel=4)  # load's caller

@@ -1,10 +1,9 @@
 """Where pictures come from: `"shapes"`, `"voc:DIR"`, all behind one small interface, without TensorFlow.
 
-A source knows its classes and its splits. A split holds the annotations of its faultless pictures in memory and reads
-the pictures themselves on demand.
+A source knows its classes and its splits. A split holds the annotations of its faultless pictures in memory
+and reads the pictures themselves on demand.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from kzoo.choices import check_choice
 from kzoo.data.faults import DataError
 
 TASKS = ("classification", "box_regression", "detection", "segmentation", "instance_segmentation")
@@ -44,7 +44,7 @@ class Split:
         classes: for each picture int32 [n].
         names: what messages call each picture: a file's path, or `shapes:train[17]`.
         sizes: (height, width) of each picture, known without decoding.
-        read: index -> uint8 [H, W, 3] RGB. Safe to call from several threads; raises DataError naming the file.
+        read: index -> uint8 [H, W, 3] RGB. Several threads may call it; raises DataError naming the file.
         read_masks: index -> bool [n, H, W], the pixels of each object, where the source has instance masks.
     """
 
@@ -93,19 +93,22 @@ def open_source(
     if not isinstance(spec, str):
         raise DataError(f"the data must be named by text such as 'shapes' or 'voc:DIR', got {spec!r}")
     scheme, _, where = spec.partition(":")
-    if scheme not in _SCHEMES:
-        known = ", ".join(_SCHEMES)
-        raise DataError(f"unknown data {spec!r}{nearest(scheme, _SCHEMES)}; the kinds of data are: {known}")
+    check_name(f"data {spec!r}", "kind of data", scheme, _SCHEMES)
     if classes is not None:
         classes = check_classes(classes, "classes")
-    return _SCHEMES[scheme](spec, where, task, classes, seed)
+    source = _SCHEMES[scheme](spec, where, task, classes, seed)
+    if task not in source.info.tasks:
+        teaches = ", ".join(source.info.tasks)
+        raise DataError(f"{spec}: task={task!r} cannot be learnt from it; what can: {teaches}")
+    return source
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`" (did you mean 'train'?)"` for a name that is close to a known one, or empty text."""
-    by_lower = {option.lower(): option for option in known}
-    found = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
-    return f" (did you mean {by_lower[found[0]]!r}?)" if found else ""
+def check_name(where: str, argument: str, value: object, known: Iterable[str]) -> None:
+    """Raises a DataError that offers the nearest names unless `value` is one of the known ones."""
+    try:
+        check_choice(argument, value, known)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def check_classes(classes: Sequence[str], origin: str) -> tuple[str, ...]:
@@ -116,24 +119,18 @@ def check_classes(classes: Sequence[str], origin: str) -> tuple[str, ...]:
         raise DataError(f"{origin} is empty; expected at least one name")
     repeated = sorted({name for name in classes if list(classes).count(name) > 1})
     if repeated:
-        raise DataError(f"{origin} must name each class once, but it repeats {', '.join(map(repr, repeated))}")
+        raise DataError(
+            f"{origin} must name each class once, but it repeats {', '.join(map(repr, repeated))}"
+        )
     return tuple(classes)
-
-
-def check_task(spec: str, task: str, tasks: Sequence[str]) -> None:
-    """Refuses a task that the source cannot teach."""
-    if task not in tasks:
-        reason = "cannot be learnt from" if task in TASKS else "is not a task; asked of"
-        raise DataError(f"task {task!r} {reason} {spec!r}{nearest(task, tasks)}; it teaches: {', '.join(tasks)}")
 
 
 def check_split(info: Info, name: str) -> None:
     """Refuses a split that the source does not have, or that is empty."""
-    there = ", ".join(f"{split} ({count} pictures)" for split, count in info.splits.items())
-    if name not in info.splits:
-        raise DataError(f"{info.spec!r} has no split {name!r}{nearest(name, info.splits)}; it has: {there}")
+    check_name(info.spec, "split", name, info.splits)
     if info.splits[name] == 0:
-        raise DataError(f"split {name!r} of {info.spec!r} is empty; the splits are: {there}")
+        there = ", ".join(f"{split} ({count} pictures)" for split, count in info.splits.items())
+        raise DataError(f'{info.spec}: split="{name}" is empty; the splits are: {there}')
 
 
 def _open_shapes(spec: str, where: str, task: str, classes: tuple[str, ...] | None, seed: int) -> Source:
