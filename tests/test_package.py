@@ -1,6 +1,8 @@
+import ast
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +36,28 @@ def test_unknown_name_is_an_error():
 
 def test_version_is_semantic():
     assert re.fullmatch(r"\d+\.\d+\.\d+", kzoo.__version__)
+
+
+@pytest.mark.parametrize("path", sorted(Path(kzoo.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
+def test_public_functions_are_typed(path):
+    """Functions, and how classes are made. A layer's `call` and its like have their types from Keras."""
+    body = ast.parse(path.read_bytes()).body
+    methods = [method for node in body if isinstance(node, ast.ClassDef) for method in node.body]
+    functions = [node for node in [*body, *methods] if isinstance(node, ast.FunctionDef)]
+    public = [function for function in functions if is_public(function, method=function in methods)]
+    untyped = [name for function in public for name in untyped_parts(function)]
+    assert not untyped, f"{path}: no type: {', '.join(untyped)}"
+
+
+def is_public(function, *, method):
+    return function.name == "__init__" if method else not function.name.startswith("_")
+
+
+def untyped_parts(function):
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    untyped = [
+        argument.arg for argument in arguments if argument.annotation is None and argument.arg != "self"
+    ]
+    if function.returns is None and function.name != "__init__":
+        untyped.append("return")
+    return [f"{function.name}({part})" for part in untyped]
