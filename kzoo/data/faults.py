@@ -26,8 +26,8 @@ class Faults:
     A picture counts as faulty when anything about it is, be it the file, its annotation or one of its boxes.
 
         faults = Faults('voc:DIR, split "train"')
-        faults.add("a", "Annotations/a.xml, object 2 (cat)", "a box without area", "xmin < xmax")
-        faults.close(pictures=205)                      # warns: 1 of 205 pictures has faults ...
+        faults.add("a", "Annotations/a.xml, object 2 (cat): box has no area; expected xmin < xmax")
+        faults.close(pictures=205)  # warns: 1 fault in 1 of 205 pictures ...
 
     Args:
         source: what the messages call the data, for example `voc:DIR, split "train"`.
@@ -37,16 +37,14 @@ class Faults:
     lines: list[str] = field(default_factory=list)
     pictures: set[str] = field(default_factory=set)
 
-    def add(self, picture: str, place: str, found: str, expected: str) -> None:
+    def add(self, picture: str, told: str) -> None:
         """Notes one fault.
 
         Args:
             picture: name of the picture that has it; several faults of one picture make one faulty picture.
-            place: the file, and the place in it.
-            found: what is there.
-            expected: what would be right.
+            told: "place: what is there; expected what would be right".
         """
-        self.lines.append(f"{place}: {found}; expected {expected}")
+        self.lines.append(told)
         self.pictures.add(picture)
 
     def close(self, pictures: int, *, strict: bool = False) -> None:

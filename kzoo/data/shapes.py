@@ -1,13 +1,13 @@
 """`"shapes"`: coloured shapes on a textured ground, drawn on demand and the same on every machine.
 
-A picture is made from a stream of random bytes that depends on the seed, the split and the picture's number
-alone: first the layout (what lies where: all that annotations need), then the paint (colours, ground, grain). The
-bytes are those of the Mersenne twister, seeded the way that NumPy has frozen for good. From there on arithmetic is
-exact, so that no machine's rounding reaches a pixel: it is in integers but for two places, which say why they are
-exact all the same.
+A picture is made from a stream of random bytes that depends on the seed, the split and the picture's
+number alone: first the layout (what lies where: all that annotations need), then the paint (colours, ground,
+grain). The bytes are those of the Mersenne twister, seeded the way that NumPy has frozen for good. From there
+on arithmetic is exact, so that no machine's rounding reaches a pixel: it is in integers but for two places,
+which say why they are exact all the same.
 
-Later shapes cover earlier ones, and an object is what remains visible of it: its mask holds the visible pixels
-and its box is tight around them. At least half of each shape remains visible.
+Later shapes cover earlier ones, and an object is what remains visible of it: its mask holds the visible
+pixels and its box is tight around them. At least half of each shape remains visible.
 """
 
 import math

@@ -150,7 +150,7 @@ def _open_voc(spec: str, where: str, task: str, classes: tuple[str, ...] | None,
     if not directory.is_dir():
         found = "is not a directory" if directory.exists() else "does not exist"
         raise DataError(f"{spec!r}: {directory} {found}; expected a directory in the layout of Pascal VOC")
-    return Voc(spec, directory, task=task, classes=classes)
+    return Voc(spec, directory, classes=classes)
 
 
 _SCHEMES = {"shapes": _open_shapes, "voc": _open_voc}

@@ -1,0 +1,282 @@
+"""`"voc:DIR"`: pictures with boxes in the layout of Pascal VOC.
+
+    DIR/Annotations/NAME.xml         one a picture
+    DIR/JPEGImages/NAME.jpg          or another format
+    DIR/ImageSets/Main/SPLIT.txt     a NAME a line; without such files there is one split, "all"
+    DIR/classes.txt or labels.txt    a class a line; without it the classes are those found, most frequent first
+
+Annotations and pictures may also lie in DIR itself, as labelImg leaves them. The lists of single classes that
+Pascal VOC has beside its splits (`aeroplane_train.txt`, a name and 1, 0 or -1 a line) are no splits. Objects
+marked `difficult` are objects like all others.
+
+Boxes are written in VOC as the first and the last pixel of an object, counted from 1. They are read as
+(xmin - 1, ymin - 1, xmax, ymax), the object's borders. Tools that count from 0 write such boxes too, so that one
+may lie a pixel outside its picture; like torchvision and detectron2 this clips them, but only by as much as
+rounding explains (`ROUNDING`). A box farther outside was drawn on something else than this picture, and is a
+fault. So is one with xmin = xmax or ymin = ymax: read by the letter it would be one pixel wide, but it is what
+a click without a drag leaves behind.
+"""
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kzoo.data.faults import DataError, Faults
+from kzoo.data.pictures import EXTENSIONS, check_picture, read_picture
+from kzoo.data.source import Info, Split, check_classes, check_name, check_split
+
+ROUNDING = 1.0  # pixels that a box may lie outside its picture
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_CLASS_FILES = ("classes.txt", "labels.txt")
+_THREADS = 8  # they wait for the disk
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    path: Path
+    fault: str = ""  # what is wrong with the whole file, if anything is
+    filename: str = ""  # of the picture, as the annotation has it
+    size: tuple[int, int] | None = None  # (height, width), as the annotation has it
+    objects: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)  # name, text of each of _SIDES
+
+
+class Voc:
+    """The source behind `"voc:DIR"`. Annotations are parsed once, here; pictures are checked split by split.
+
+    Args:
+        spec: the text that messages call it by.
+        directory: which must be there.
+        classes: names in the order of their numbers; by default those of the directory.
+    """
+
+    def __init__(self, spec: str, directory: Path, *, classes: tuple[str, ...] | None = None) -> None:
+        folder = _first_folder(directory / "Annotations", directory)
+        paths = sorted(folder.glob("*.xml"))
+        if not paths:
+            raise DataError(f"{spec}: there is no annotation in {folder}; expected files NAME.xml")
+        with ThreadPoolExecutor(_THREADS) as pool:
+            self._annotations = {one.path.stem: one for one in pool.map(_parse, paths)}
+        self._annotation_folder = folder
+        self._picture_folder = _first_folder(directory / "JPEGImages", directory)
+        self._ids = _read_splits(directory / "ImageSets" / "Main") or {"all": list(self._annotations)}
+        classes, self._classes_from = _choose_classes(spec, directory, classes, self._annotations.values())
+        self.info = Info(spec, classes, {name: len(ids) for name, ids in self._ids.items()}, ("detection",))
+        listed = {picture for ids in self._ids.values() for picture in ids} & self._annotations.keys()
+        self.max_objects = max([1, *(len(self._annotations[picture].objects) for picture in listed)])
+
+    def split(self, name: str, *, strict: bool = False) -> Split:
+        """The faultless pictures of one split."""
+        check_split(self.info, name)
+        ids = list(dict.fromkeys(self._ids[name]))
+        faults = Faults(f'{self.info.spec}, split "{name}"')
+        for picture, times in Counter(self._ids[name]).items():
+            if times > 1:
+                faults.add(picture, f"{picture} is listed {times} times in the split; expected once")
+        index = _index_pictures(self._picture_folder)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = list(pool.map(lambda picture: self._find_picture(picture, index), ids))
+        paths, sizes, boxes, classes = [], [], [], []
+        for picture, path_and_size in zip(ids, found, strict=True):
+            if picture in self._annotations:
+                self._check_names(self._annotations[picture])
+            if isinstance(path_and_size, str):
+                faults.add(picture, path_and_size)
+                continue
+            path, size = path_and_size
+            picture_boxes, picture_classes = self._read_objects(picture, size, faults)
+            paths.append(path)
+            sizes.append(size)
+            boxes.append(picture_boxes)
+            classes.append(picture_classes)
+        faults.close(len(ids), strict=strict)
+        return Split(
+            name=name,
+            boxes=tuple(boxes),
+            classes=tuple(classes),
+            names=tuple(str(path) for path in paths),
+            sizes=tuple(sizes),
+            read=lambda index: read_picture(paths[index]),
+        )
+
+    def _find_picture(self, picture: str, index: dict[str, list[Path]]) -> tuple[Path, tuple[int, int]] | str:
+        """The picture's path and (height, width), or what is wrong with it or its annotation as a whole."""
+        annotation = self._annotations.get(picture)
+        if annotation is None:
+            path = self._annotation_folder / f"{picture}.xml"
+            return (
+                f"{path}: there is no such file; expected the annotation of {picture}, which the split lists"
+            )
+        if annotation.fault:
+            return f"{annotation.path}: {annotation.fault}; expected a Pascal VOC annotation"
+        path = _match_picture(picture, annotation.filename, index)
+        if path is None:
+            expected = annotation.filename or f"{picture}.jpg"
+            return f"{annotation.path}: its picture is missing; expected {self._picture_folder / expected}"
+        try:
+            size = check_picture(path)
+        except DataError as error:
+            return str(error)
+        if annotation.size not in (None, size):
+            (height, width), (real_height, real_width) = annotation.size, size
+            return (
+                f"{annotation.path}: says that its picture is {width} x {height}; "
+                f"expected {real_width} x {real_height}, the size of {path}"
+            )
+        return path, size
+
+    def _check_names(self, annotation: _Annotation) -> None:
+        for number, (name, _) in enumerate(annotation.objects, 1):
+            if name:
+                place = f"{annotation.path}, object {number} (the classes are from {self._classes_from})"
+                check_name(place, "class", name, self.info.classes)
+
+    def _read_objects(
+        self, picture: str, size: tuple[int, int], faults: Faults
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes float32 [n, 4] and classes int32 [n] of the faultless objects."""
+        annotation = self._annotations[picture]
+        boxes, classes = [], []
+        for number, (name, sides) in enumerate(annotation.objects, 1):
+            try:
+                if not name:
+                    raise ValueError("an object without a name; expected its class in <name>")
+                boxes.append(_read_box(sides, size))
+                classes.append(self.info.classes.index(name))
+            except ValueError as error:
+                faults.add(picture, f"{annotation.path}, object {number} ({name or 'nameless'}): {error}")
+        return np.array(boxes, np.float32).reshape(-1, 4), np.array(classes, np.int32)
+
+
+def _read_box(texts: tuple[str, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box of VOC as continuous xyxy inside a picture of `size`; a ValueError says what is wrong with it."""
+    told = f"box ({', '.join(f'{side} {text!r}' for side, text in zip(_SIDES, texts, strict=True))})"
+    told = told.replace("'", "")
+    try:
+        xmin, ymin, xmax, ymax = (float(text) for text in texts)
+    except ValueError:
+        raise ValueError(f"{told} is not of numbers; expected four numbers of pixels") from None
+    if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
+        raise ValueError(f"{told} is not finite; expected four numbers of pixels")
+    if xmax < xmin or ymax < ymin:
+        raise ValueError(f"{told} is reversed; expected xmin < xmax and ymin < ymax")
+    if xmax == xmin or ymax == ymin:
+        raise ValueError(f"{told} has no area; expected xmin < xmax and ymin < ymax")
+    height, width = size
+    left, top = xmin - 1, ymin - 1
+    if min(left, top) < -ROUNDING or xmax > width + ROUNDING or ymax > height + ROUNDING:
+        raise ValueError(f"{told} lies outside its picture; expected it within {width} x {height} pixels")
+    left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(xmax, width), min(ymax, height)
+    if left >= right or top >= bottom:
+        raise ValueError(f"{told} lies outside its picture; expected it within {width} x {height} pixels")
+    return left, top, right, bottom
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    """Builds the tree of a document, unless that declares entities, which can expand without bound."""
+
+    def doctype(self, name: str, pubid: str, system: str) -> None:
+        raise ValueError("a document type declaration, which no annotation needs")
+
+
+def _parse(path: Path) -> _Annotation:
+    try:
+        parser = ElementTree.XMLParser(target=_NoDoctype())
+        parser.feed(path.read_bytes())
+        root = parser.close()
+        if root.tag != "annotation":
+            raise ValueError(f"its root is <{root.tag}>")
+        return _Annotation(path, "", _text(root, "filename"), _read_size(root), _read_texts(root))
+    except ElementTree.ParseError as error:
+        return _Annotation(path, f"broken XML ({error})")
+    except (ValueError, LookupError, OSError) as error:  # LookupError: an encoding that there is not
+        return _Annotation(path, str(error))
+
+
+def _read_texts(root: ElementTree.Element) -> list[tuple[str, tuple[str, ...]]]:
+    objects = []
+    for one in root.findall("object"):
+        sides = {side.tag: (side.text or "").strip() for side in one.findall("bndbox/*")}
+        objects.append((_text(one, "name"), tuple(sides.get(side, "") for side in _SIDES)))
+    return objects
+
+
+def _read_size(root: ElementTree.Element) -> tuple[int, int] | None:
+    """(height, width), or None where the annotation does not tell: none or zero, as some tools write it."""
+    width, height = _text(root, "size/width"), _text(root, "size/height")
+    try:
+        size = int(float(height or 0)), int(float(width or 0))
+    except (ValueError, OverflowError):
+        raise ValueError(f"<size> of width {width!r} and height {height!r}") from None
+    return size if all(size) else None
+
+
+def _text(element: ElementTree.Element, path: str) -> str:
+    return (element.findtext(path) or "").strip()
+
+
+def _first_folder(wanted: Path, otherwise: Path) -> Path:
+    return wanted if wanted.is_dir() else otherwise
+
+
+def _index_pictures(folder: Path) -> dict[str, list[Path]]:
+    """The picture files of a folder by their names, with and without extension."""
+    index = defaultdict(list)
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in EXTENSIONS:
+            index[path.stem].append(path)
+            index[path.name].append(path)
+    return dict(index)
+
+
+def _match_picture(picture: str, filename: str, index: dict[str, list[Path]]) -> Path | None:
+    """An annotation's picture: the file of the same name, or else the one that it names.
+
+    In this order because a picture and its annotation are renamed together, but not what is written inside.
+    """
+    filename = re.split(r"[/\\]", filename)[-1]
+    same_name = index.get(picture, [])
+    named = index.get(filename, []) or index.get(Path(filename).stem, [])
+    both = [path for path in same_name if path in named]
+    return next(iter([*both, *same_name, *named]), None)
+
+
+def _read_splits(folder: Path) -> dict[str, list[str]]:
+    """Names of pictures by split, of all files of the folder that list a split."""
+    splits = {}
+    for path in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
+        lines = _read_lines(path)
+        of_one_class = "_" in path.stem and all(re.fullmatch(r"\S+\s+(-1|0|1)", line) for line in lines)
+        if not lines or not of_one_class:
+            splits[path.stem] = lines
+    return splits
+
+
+def _choose_classes(
+    spec: str, directory: Path, given: tuple[str, ...] | None, annotations: Iterable[_Annotation]
+) -> tuple[tuple[str, ...], str]:
+    """The class names, and where they are from."""
+    if given is not None:
+        return given, "classes="
+    for name in _CLASS_FILES:
+        if (directory / name).is_file():
+            return check_classes(_read_lines(directory / name), str(directory / name)), str(directory / name)
+    count = Counter(name for one in annotations for name, _ in one.objects if name)
+    if not count:
+        faults = [f"{one.path}: {one.fault}" for one in annotations if one.fault][:1]
+        raise DataError("; ".join([f"{spec}: no annotation has an object with a class", *faults]))
+    return tuple(sorted(count, key=lambda name: (-count[name], name))), "the annotations"
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}; expected lines of text in UTF-8") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
