@@ -1,0 +1,70 @@
+"""COCO's average precision at the end of training's epochs."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import keras
+import numpy as np
+
+from kzoo.evaluation.coco import evaluate_detection
+
+
+class CocoAP(keras.callbacks.Callback):
+    """Evaluates a detection model as it trains: `val_AP`, `val_AP50` and `val_AP75` in the epoch's logs.
+
+    The progress line, the history, and every callback that stands after this one in the list see them: put it
+    before `CSVLogger`, `EarlyStopping` and `ModelCheckpoint(monitor="val_AP", mode="max")`. A callback that
+    stops the training by the clock belongs before it.
+
+    Evaluated are a run's first epoch, each `every`-th (counted from 1), and the last: the last that was asked
+    for, or the one that a callback before this one stops at. In the epochs between, the three are NaN: a log
+    then says nothing that was not measured, while its columns stay the same. (Keras takes the first value it
+    sees for the best one, and nothing is better than NaN: that is why the first epoch is never left out.)
+
+    Args:
+        dataset: Batches that `kzoo.data.load` gives without augmentation.
+        classes: The names of the classes.
+        every: Epochs from one evaluation to the next.
+        max_detections: As for `coco_average_precision`.
+
+    Attributes:
+        result: The latest result of `evaluate_detection`, whole; empty before the first.
+        history: A dict for each evaluation: `epoch` (from 0, as in Keras' own logs) and the result.
+
+    Example:
+        ap = CocoAP(val_dataset, classes=("RBC", "WBC", "Platelets"), every=5)
+        model.fit(dataset, epochs=30, callbacks=[ap, keras.callbacks.CSVLogger("log.csv")])
+        ap.result["AP/WBC"]
+    """
+
+    def __init__(
+        self, dataset: Iterable[Mapping], classes: Sequence[str], every: int = 1, max_detections: int = 100
+    ) -> None:
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"every is {every}, and must be 1 or more epochs")
+        self.dataset = dataset
+        self.classes = tuple(classes)
+        self.every = every
+        self.max_detections = max_detections
+        self.result: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._first_is_due = True
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        last = epoch + 1 == self.params.get("epochs") or self.model.stop_training
+        measured = {}
+        if self._first_is_due or last or (epoch + 1) % self.every == 0:
+            self._first_is_due = False
+            measured = evaluate_detection(self._predict, self.dataset, self.classes, self.max_detections)
+            self.result = measured
+            self.history.append({"epoch": epoch, **measured})
+        if logs is not None:
+            logs |= {f"val_{name}": measured.get(name, math.nan) for name in ("AP", "AP50", "AP75")}
+
+    def _predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        answers = self.model.predict_on_batch(images)
+        # With several replicas Keras gives the whole batch to each and joins their answers, which are equal.
+        return {name: values[: len(images)] for name, values in answers.items()}

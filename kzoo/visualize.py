@@ -1,0 +1,241 @@
+"""Boxes and training curves as pictures."""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Light and dark, warm and cold alternate, so that the first classes differ most. Class 20 begins again.
+COLOURS = (
+    (230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),
+    (145, 30, 180), (70, 240, 240), (240, 50, 230), (210, 245, 60), (250, 190, 212),
+    (0, 128, 128), (220, 190, 255), (170, 110, 40), (255, 250, 200), (128, 0, 0),
+    (170, 255, 195), (128, 128, 0), (255, 215, 180), (0, 0, 128), (128, 128, 128),
+)  # fmt: skip
+CELL = 400  # pixels of a picture's longer side in a gallery
+GAP = 8
+
+
+def draw_detections(
+    image: np.ndarray,
+    objects: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    score_threshold: float = 0.3,
+) -> np.ndarray:
+    """A copy of a picture with its objects drawn in: boxes in the colour of their class, with name and score.
+
+    Args:
+        image: uint8 or float [H, W, 3], RGB, 0-255.
+        objects: One picture's truth or answers: `boxes` [N, 4] xyxy in pixels of `image`, `classes` [N] with
+            -1 for padding, and for answers `scores` [N].
+        classes: The names of the classes. A class without a name is tagged with its number.
+        score_threshold: Answers below this score are not drawn. Truth, having no scores, is drawn whole.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Example:
+        drawn = draw_detections(image, {"boxes": boxes, "classes": labels}, info.classes)
+        PIL.Image.fromarray(drawn).save("drawn.png")
+    """
+    picture = _picture(image)
+    draw = ImageDraw.Draw(picture)
+    short_side = min(picture.size)
+    line = max(1, round(short_side / 160))
+    font = ImageFont.load_default(size=min(max(9, short_side / 26), 22))
+
+    shown = _shown(objects, score_threshold)
+    for box, label, _ in shown:
+        draw.rectangle(_on_pixels(box, picture.size), outline=COLOURS[label % len(COLOURS)], width=line)
+    for box, label, score in shown:  # after all the boxes, so that no line crosses a name
+        text = classes[label] if label < len(classes) else str(label)
+        if score is not None:
+            text = f"{text} {score:.2f}"
+        _draw_tag(
+            draw, _on_pixels(box, picture.size)[:2], picture.size, text, COLOURS[label % len(COLOURS)], font
+        )
+    return np.asarray(picture)
+
+
+def side_by_side(
+    images: Sequence[np.ndarray],
+    truths: Mapping[str, Sequence],
+    answers: Mapping[str, Sequence],
+    classes: Sequence[str],
+    path: str | os.PathLike,
+    score_threshold: float = 0.3,
+) -> None:
+    """Writes a gallery: each picture twice, with its truth and with what was predicted.
+
+    Pictures are scaled to a readable size before the boxes are drawn, so that lines and names stay sharp.
+
+    Args:
+        images: B pictures [H, W, 3], RGB, 0-255: an array or a list.
+        truths: `boxes` B x [G, 4] xyxy in pixels of the picture and `classes` B x [G], as in a batch of data.
+        answers: The same and `scores` B x [N]: what a model predicts for that batch.
+        classes: The names of the classes.
+        path: The file to write; its ending tells the format (.png).
+        score_threshold: Answers below this score are not drawn.
+
+    Raises:
+        ValueError: There are no pictures.
+
+    Example:
+        batch = next(iter(dataset))
+        side_by_side(batch["images"], batch, model.predict_on_batch(batch["images"]), info.classes, "val.png")
+    """
+    if len(images) == 0:
+        raise ValueError("images holds no picture to draw")
+    cells = []
+    for index, image in enumerate(images):
+        picture = _picture(image)
+        factor = CELL / max(picture.size)
+        size = [max(1, round(side * factor)) for side in picture.size]
+        enlarged = np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
+        for objects in (truths, answers):
+            scaled = {
+                key: np.asarray(objects[key][index])
+                for key in ("boxes", "classes", "scores")
+                if key in objects
+            }
+            scaled["boxes"] = scaled["boxes"] * factor
+            cells.append(draw_detections(enlarged, scaled, classes, score_threshold))
+    _pairs(cells, ("truth", "prediction")).save(path)
+
+
+def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path: str | os.PathLike) -> None:
+    """Writes a picture of a training: its losses and, where it was measured, the average precision.
+
+    Args:
+        log: The file that `keras.callbacks.CSVLogger` wrote, or the `history` that `fit` returns (its dict).
+        path: The file to write; its ending tells the format (.png, .svg).
+
+    Raises:
+        ValueError: The log has no epoch or no loss.
+
+    Example:
+        training_curves("runs/cells/log.csv", "runs/cells/curves.png")
+    """
+    # Imported here because drawing boxes, which serving does too, needs none of it.
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    columns = dict(log) if isinstance(log, Mapping) else _read_columns(Path(log))
+    losses = [name for name in columns if name.endswith("loss") and not name.startswith("val_")]
+    if not losses or not len(columns[losses[0]]):
+        raise ValueError(f"no losses to draw in {'the history' if isinstance(log, Mapping) else log}")
+    epochs = 1 + np.asarray(columns.get("epoch", np.arange(len(columns[losses[0]]))), float)
+    precisions = [name for name in ("val_AP", "val_AP50", "val_AP75") if name in columns]
+
+    figure = Figure(figsize=(11 if precisions else 5.5, 4), dpi=120, layout="constrained")
+    axes = figure.subplots(1, 2 if precisions else 1, squeeze=False)[0]
+    losses.sort(key=lambda name: name != "loss")  # the total first
+    for index, name in enumerate(losses):
+        label = "total" if name == "loss" else name.removesuffix("loss").strip("_").replace("_", " ")
+        _curve(axes[0], epochs, columns[name], f"{label}, training", f"C{index}", "-")
+        if f"val_{name}" in columns:
+            _curve(axes[0], epochs, columns[f"val_{name}"], f"{label}, validation", f"C{index}", "--")
+    axes[0].set(title="Losses", ylabel="loss", ylim=(0, None))
+    for index, name in enumerate(precisions):
+        _curve(axes[1], epochs, columns[name], name.removeprefix("val_"), f"C{index}", "-")
+    if precisions:
+        axes[1].set(title="Average precision, validation", ylabel="average precision", ylim=(0, 1))
+    for panel in axes:
+        panel.set_xlabel("epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(frameon=False, fontsize="small")
+    figure.savefig(path)
+
+
+def _picture(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.clip(np.round(np.asarray(image)), 0, 255).astype(np.uint8))
+
+
+def _shown(objects: Mapping, score_threshold: float) -> list[tuple[np.ndarray, int, float | None]]:
+    """Box, class and score of each object to draw, the best last so that it ends on top."""
+    labels = np.asarray(objects["classes"]).astype(int)
+    boxes = np.asarray(objects["boxes"], float).reshape(-1, 4)
+    if "scores" not in objects:
+        return [(box, label, None) for box, label in zip(boxes, labels.tolist(), strict=True) if label >= 0]
+    scores = np.asarray(objects["scores"], float)
+    kept = [index for index in np.argsort(scores) if labels[index] >= 0 and scores[index] >= score_threshold]
+    return [(boxes[index], int(labels[index]), float(scores[index])) for index in kept]
+
+
+def _on_pixels(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """First and last pixel, inclusive, of the part of a box within the picture."""
+    width, height = size
+    x1, y1, x2, y2 = np.clip(np.round(box), 0, (width, height, width, height)).astype(int).tolist()
+    x1, y1 = min(x1, width - 1), min(y1, height - 1)
+    return x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
+
+
+def _draw_tag(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    text: str,
+    colour: tuple[int, int, int],
+    font: ImageFont.FreeTypeFont,
+) -> None:
+    """The text on a ground of its colour: on top of its box's corner, or inside where the picture ends."""
+    left, _, right, _ = draw.textbbox((0, 0), text, font=font)
+    ascent, descent = font.getmetrics()  # the same height for every name, with and without a "p" or a "g"
+    width, height = int(right - left) + 4, ascent + descent
+    x = max(0, min(corner[0], size[0] - width))
+    y = corner[1] - height if corner[1] >= height else corner[1]
+    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
+    bright = np.dot(colour, (0.299, 0.587, 0.114)) > 140
+    draw.text((x + 2 - left, y), text, fill="black" if bright else "white", font=font)
+
+
+def _pairs(cells: Sequence[np.ndarray], titles: tuple[str, str]) -> Image.Image:
+    """Cells two by two, two pairs in a row, under the titles of their columns."""
+    columns = min(4, len(cells))
+    width = max(cell.shape[1] for cell in cells)
+    lefts = [GAP + column * (width + GAP) + column // 2 * 2 * GAP for column in range(columns)]
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    heights = [max(cell.shape[0] for cell in row) for row in rows]
+
+    header = 32
+    page = Image.new("RGB", (lefts[-1] + width + GAP, header + sum(heights) + GAP * len(rows)), "white")
+    draw = ImageDraw.Draw(page)
+    font = ImageFont.load_default(size=18)
+    for column, left in enumerate(lefts):
+        draw.text((left + width / 2, header / 2), titles[column % 2], fill="black", font=font, anchor="mm")
+    top = header
+    for row, height in zip(rows, heights, strict=True):
+        for left, cell in zip(lefts, row, strict=False):  # the last row may be short
+            page.paste(Image.fromarray(cell), (left, top))
+        top += height + GAP
+    return page
+
+
+def _read_columns(path: Path) -> dict[str, list[float]]:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # CSVLogger writes "NA" for a value that an epoch did not have; a killed run may leave a line cut short.
+    missing = ("NA", "", None)
+    names = rows[0] if rows else ()
+    return {
+        name: [float("nan") if row[name] in missing else float(row[name]) for row in rows] for name in names
+    }
+
+
+def _curve(
+    panel: "Axes", epochs: np.ndarray, values: Sequence[float], label: str, colour: str, style: str
+) -> None:
+    """One curve through the epochs in which it was measured, with marks where they are few."""
+    values = np.asarray(values, float)
+    known = np.isfinite(values)
+    mark = "." if known.sum() <= 30 else None
+    panel.plot(epochs[known], values[known], style, color=colour, marker=mark, label=label)

@@ -1,0 +1,143 @@
+import csv
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from kzoo.evaluation import CocoAP
+
+METRICS = ("val_AP", "val_AP50", "val_AP75")
+
+
+class FixedAnswer(keras.layers.Layer):
+    """Answers the same box for each picture, which is a variable."""
+
+    def build(self, shape):
+        self.box = self.add_weight(shape=(4,), initializer="zeros", name="box")
+
+    def call(self, images):
+        count = keras.ops.shape(images)[0]
+        return {
+            "boxes": keras.ops.broadcast_to(self.box, (count, 1, 4)),
+            "scores": keras.ops.full((count, 1), 0.9),
+            "classes": keras.ops.zeros((count, 1), "int32"),
+            "num_detections": keras.ops.ones((count,), "int32"),
+        }
+
+
+class Grow(keras.callbacks.Callback):
+    """Stands for learning: the answered box is 10, 20, 30 and, as is right, 40 high in the first epochs."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.get_layer("answers").box.assign([0, 0, 40, 10 * min(epoch + 1, 4)])
+
+
+class StopAt(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == self.epoch
+
+
+class Tiny(keras.Model):
+    """Nothing to learn: `Grow` does it."""
+
+    def train_step(self, data):
+        return {"loss": keras.ops.zeros(())}
+
+
+@pytest.fixture
+def model():
+    images = keras.Input((64, 64, 3))
+    model = Tiny(images, FixedAnswer(name="answers")(images))
+    model.compile("sgd")
+    return model
+
+
+@pytest.fixture
+def dataset():
+    def batch(count):
+        return {
+            "images": np.zeros((count, 64, 64, 3), np.uint8),
+            "boxes": np.tile(np.array([0, 0, 40, 40], np.float32), (count, 1, 1)),
+            "classes": np.zeros((count, 1), np.int32),
+            "scale": np.ones((count, 2), np.float32),
+            "original_size": np.full((count, 2), 64, np.int32),
+        }
+
+    return [batch(2), batch(1)]
+
+
+def fit(model, epochs, callbacks, **options):
+    images = np.zeros((2, 64, 64, 3), np.uint8)
+    return model.fit(images, epochs=epochs, callbacks=[Grow(), *callbacks], verbose=0, **options).history
+
+
+def test_every_epoch(model, dataset, tmp_path):
+    ap = CocoAP(dataset, ["cell"])
+    history = fit(model, 4, [ap, keras.callbacks.CSVLogger(tmp_path / "log.csv")])
+    # IoU 1/4, 2/4, 3/4 and 1: none, one, six and all of the thresholds.
+    assert history["val_AP"] == pytest.approx([0, 0.1, 0.6, 1])
+    assert history["val_AP50"] == pytest.approx([0, 1, 1, 1])
+    assert history["val_AP75"] == pytest.approx([0, 0, 1, 1])
+    assert ap.result["AP/cell"] == pytest.approx(1)
+    assert [entry["epoch"] for entry in ap.history] == [0, 1, 2, 3]
+    assert [entry["AP_medium"] for entry in ap.history] == pytest.approx([0, 0.1, 0.6, 1])
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [float(row["val_AP"]) for row in rows] == pytest.approx(history["val_AP"])
+    assert not any(name.startswith("val_AP/") for name in rows[0])
+
+
+def test_first_every_third_and_last_epoch(model, dataset, tmp_path):
+    ap = CocoAP(dataset, ["cell"], every=3)
+    history = fit(model, 5, [ap, keras.callbacks.CSVLogger(tmp_path / "log.csv")])
+    assert history["val_AP"] == pytest.approx([0, math.nan, 0.6, math.nan, 1], nan_ok=True)
+    assert [entry["epoch"] for entry in ap.history] == [0, 2, 4]
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [float(row["val_AP50"]) for row in rows] == pytest.approx(
+        [0, math.nan, 1, math.nan, 1], nan_ok=True
+    )
+
+
+def test_the_epoch_that_another_callback_stops_at_is_evaluated(model, dataset):
+    ap = CocoAP(dataset, ["cell"], every=10)
+    history = fit(model, 30, [StopAt(3), ap])
+    assert history["val_AP"] == pytest.approx([0, math.nan, math.nan, 1], nan_ok=True)
+
+
+def test_a_run_that_goes_on_evaluates_its_first_epoch(model, dataset):
+    ap = CocoAP(dataset, ["cell"], every=10)
+    assert fit(model, 6, [ap], initial_epoch=3)["val_AP"] == pytest.approx([1, math.nan, 1], nan_ok=True)
+
+
+def test_the_best_model_is_kept_by_ap(model, dataset, tmp_path):
+    path = tmp_path / "best.weights.h5"
+    ap = CocoAP(dataset, ["cell"], every=2)
+    best = keras.callbacks.ModelCheckpoint(
+        path, monitor="val_AP", mode="max", save_best_only=True, save_weights_only=True
+    )
+    fit(model, 4, [ap, best])
+    model.get_layer("answers").box.assign([0, 0, 0, 0])
+    model.load_weights(path)
+    assert model.get_layer("answers").box.numpy().tolist() == [0, 0, 40, 40]
+
+
+def test_answers_of_several_replicas_are_taken_once(model, dataset):
+    ap = CocoAP(dataset, ["cell"])
+    ap.set_model(model)
+    one = model.predict_on_batch
+    model.predict_on_batch = lambda images: {k: np.concatenate([v, v]) for k, v in one(images).items()}
+    ap.set_params({"epochs": 1})
+    ap.on_train_begin()
+    model.get_layer("answers").box.assign([0, 0, 40, 40])
+    logs = {}
+    ap.on_epoch_end(0, logs)
+    assert logs == pytest.approx(dict.fromkeys(METRICS, 1.0))
+
+
+def test_every_below_one(dataset):
+    with pytest.raises(ValueError, match="every is 0"):
+        CocoAP(dataset, ["cell"], every=0)

@@ -1,0 +1,142 @@
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kzoo.visualize import COLOURS, draw_detections, side_by_side, training_curves
+
+GREY = 114
+
+
+def blank(height=100, width=120):
+    return np.full((height, width, 3), GREY, np.uint8)
+
+
+def objects(boxes, classes, scores=None):
+    arrays = {"boxes": np.array(boxes, np.float32).reshape(-1, 4), "classes": np.array(classes, np.int32)}
+    return arrays if scores is None else arrays | {"scores": np.array(scores, np.float32)}
+
+
+def test_a_box_lies_on_the_edges_of_its_object_in_the_colour_of_its_class():
+    image = blank()
+    drawn = draw_detections(image, objects([[20, 30, 60, 80]], [1]), ["red", "green"])
+    assert drawn.dtype == np.uint8
+    assert drawn.shape == image.shape
+    assert (image == GREY).all()  # the picture that was given is left alone
+    colour = list(COLOURS[1])
+    for y, x in [(30, 59), (79, 20), (79, 59), (50, 20), (50, 59), (79, 40)]:
+        assert drawn[y, x].tolist() == colour
+    for y, x in [(50, 19), (50, 60), (80, 40), (50, 40)]:
+        assert drawn[y, x].tolist() == [GREY] * 3
+
+
+def test_padding_and_low_scores_are_not_drawn():
+    image = blank()
+    padding = objects([[0, 0, 0, 0], [10, 10, 50, 50]], [-1, -1])
+    assert (draw_detections(image, padding, ["cell"]) == image).all()
+    weak = objects([[10, 10, 50, 50]], [0], [0.29])
+    assert (draw_detections(image, weak, ["cell"]) == image).all()
+    assert (draw_detections(image, weak, ["cell"], score_threshold=0.2) != image).any()
+    assert (draw_detections(image, objects([], [], []), ["cell"]) == image).all()
+
+
+def test_the_better_answer_lies_on_top():
+    same = [[30, 40, 90, 90]] * 2
+    for scores, top in (([0.9, 0.5], 0), ([0.5, 0.9], 1)):
+        drawn = draw_detections(blank(), objects(same, [0, 1], scores), ["a", "b"])
+        assert drawn[70, 30].tolist() == list(COLOURS[top])
+
+
+def test_a_float_picture_of_any_range_is_drawn_on():
+    image = np.full((40, 40, 3), 300.0, np.float32)
+    image[0] = -5.0
+    drawn = draw_detections(image, objects([], []), [])
+    assert drawn.dtype == np.uint8
+    assert drawn[0, 0, 0] == 0
+    assert drawn[1, 0, 0] == 255
+
+
+@pytest.mark.parametrize(
+    "box", [[-50, -50, 500, 500], [119, 99, 120, 100], [200, 200, 300, 300], [60, 60, 20, 20], [5, 5, 5, 5]]
+)
+@pytest.mark.parametrize("size", [(100, 120), (8, 8), (1, 1)])
+def test_boxes_outside_reversed_or_empty_and_tiny_pictures_are_survived(box, size):
+    image = blank(*size)
+    drawn = draw_detections(image, objects([box], [25], [0.5]), ["only one name"])
+    assert drawn.shape == image.shape
+    assert (drawn != image).any()
+
+
+def test_side_by_side_scales_pictures_and_boxes_together(tmp_path):
+    path = tmp_path / "gallery.png"
+    images = np.stack([blank(50, 100)] * 3)
+    boxes = np.array([[[10, 20, 60, 45]]] * 3, np.float32)
+    truths = {"boxes": boxes, "classes": np.zeros((3, 1), np.int32)}
+    answers = {"boxes": boxes, "classes": np.ones((3, 1), np.int32), "scores": np.full((3, 1), 0.8)}
+    side_by_side(images, truths, answers, ["a", "b"], path)
+    page = np.asarray(Image.open(path))
+    red, green = ((page == colour).all(axis=-1) for colour in COLOURS[:2])
+    assert page.shape[1] > 1600  # two pairs in a row, each picture 400 wide
+    assert page.shape[0] > 400  # and two rows
+    # Factor 4: the boxes of the first pair are 200 pixels wide, from 40 of their cell's left edge on.
+    columns = np.flatnonzero(red[:230, :408].any(axis=0))
+    assert columns[-1] - columns[0] == 199
+    assert columns[0] == 8 + 40
+    columns = np.flatnonzero(green[:230, 408:820].any(axis=0))
+    assert columns[-1] - columns[0] == 199
+
+
+def test_side_by_side_takes_pictures_of_different_sizes(tmp_path):
+    images = [blank(1000, 500), blank(30, 90)]
+    truths = {"boxes": [np.zeros((0, 4)), np.array([[1, 1, 9, 9]])], "classes": [np.zeros(0), np.array([0])]}
+    answers = {**truths, "scores": [np.zeros(0), np.array([0.9])]}
+    side_by_side(images, truths, answers, ["cell"], tmp_path / "gallery.png")
+    assert Image.open(tmp_path / "gallery.png").size[1] == 32 + 400 + 8
+    with pytest.raises(ValueError, match="no picture"):
+        side_by_side([], truths, answers, ["cell"], tmp_path / "none.png")
+
+
+def drawn_lines(log, path, monkeypatch):
+    """The curves of each panel by their label, as they were given to matplotlib."""
+    from matplotlib.figure import Figure
+
+    figures = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args: (figures.append(self), save(self, *args)))
+    training_curves(log, path)
+    return [
+        {line.get_label(): line.get_xydata().tolist() for line in panel.lines} for panel in figures[0].axes
+    ]
+
+
+def test_training_curves_of_a_csv_log(tmp_path, monkeypatch):
+    log = tmp_path / "log.csv"
+    log.write_text(
+        "epoch,box_loss,learning_rate,loss,val_AP,val_AP50,val_loss\n"
+        "0,1.0,0.1,2.0,0.1,0.3,2.5\n1,0.75,0.1,1.5,nan,nan,NA\n2,0.5,0.1,1.0,0.4,0.6,1.25\n"
+    )
+    path = tmp_path / "curves.png"
+    losses, precisions = drawn_lines(log, path, monkeypatch)
+    assert losses == {
+        "total, training": [[1, 2.0], [2, 1.5], [3, 1.0]],
+        "total, validation": [[1, 2.5], [3, 1.25]],
+        "box, training": [[1, 1.0], [2, 0.75], [3, 0.5]],
+    }
+    assert precisions == {"AP": [[1, 0.1], [3, 0.4]], "AP50": [[1, 0.3], [3, 0.6]]}
+    assert Image.open(path).size[0] > 1000
+
+
+def test_training_curves_of_a_history_without_precision(tmp_path, monkeypatch):
+    history = {"loss": [3.0, math.nan, 1.0], "accuracy": [0.1, 0.2, 0.3]}
+    (losses,) = drawn_lines(history, tmp_path / "curves.png", monkeypatch)
+    assert losses == {"total, training": [[1, 3.0], [3, 1.0]]}
+
+
+@pytest.mark.parametrize("text", ["", "epoch,loss\n", "epoch,accuracy\n0,0.5\n"])
+def test_a_log_without_losses_is_told(tmp_path, text):
+    log = tmp_path / "log.csv"
+    log.write_text(text)
+    with pytest.raises(ValueError, match=r"no losses to draw in .*log\.csv"):
+        training_curves(log, tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()
