@@ -19,6 +19,7 @@ COLOURS = (
     (0, 128, 128), (220, 190, 255), (170, 110, 40), (255, 250, 200), (128, 0, 0),
     (170, 255, 195), (128, 128, 0), (255, 215, 180), (0, 0, 128), (128, 128, 128),
 )  # fmt: skip
+NOT_LOSSES = ("epoch", "learning_rate", "seconds")  # columns of a training log
 CELL = 400  # pixels of a picture's longer side in a gallery
 GAP = 8
 
@@ -115,6 +116,8 @@ def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path
 
     Args:
         log: The file that `keras.callbacks.CSVLogger` wrote, or the `history` that `fit` returns (its dict).
+            Beside `loss`, every column of training is taken for a named part of it, apart from `epoch`,
+            `learning_rate`, `seconds` and accuracies.
         path: The file to write; its ending tells the format (.png, .svg).
 
     Raises:
@@ -128,17 +131,17 @@ def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path
     from matplotlib.ticker import MaxNLocator
 
     columns = dict(log) if isinstance(log, Mapping) else _read_columns(Path(log))
-    losses = [name for name in columns if name.endswith("loss") and not name.startswith("val_")]
-    if not losses or not len(columns[losses[0]]):
+    if not len(columns.get("loss", ())):
         raise ValueError(f"no losses to draw in {'the history' if isinstance(log, Mapping) else log}")
-    epochs = 1 + np.asarray(columns.get("epoch", np.arange(len(columns[losses[0]]))), float)
+    epochs = 1 + np.asarray(columns.get("epoch", np.arange(len(columns["loss"]))), float)
+    parts = [name for name in columns if not name.startswith("val_") and name not in ("loss", *NOT_LOSSES)]
+    losses = ["loss", *(name for name in parts if not name.endswith("accuracy"))]
     precisions = [name for name in ("val_AP", "val_AP50", "val_AP75") if name in columns]
 
     figure = Figure(figsize=(11 if precisions else 5.5, 4), dpi=120, layout="constrained")
     axes = figure.subplots(1, 2 if precisions else 1, squeeze=False)[0]
-    losses.sort(key=lambda name: name != "loss")  # the total first
     for index, name in enumerate(losses):
-        label = "total" if name == "loss" else name.removesuffix("loss").strip("_").replace("_", " ")
+        label = "total" if name == "loss" else name.removesuffix("_loss").replace("_", " ")
         _curve(axes[0], epochs, columns[name], f"{label}, training", f"C{index}", "-")
         if f"val_{name}" in columns:
             _curve(axes[0], epochs, columns[f"val_{name}"], f"{label}, validation", f"C{index}", "--")

@@ -113,8 +113,8 @@ def drawn_lines(log, path, monkeypatch):
 def test_training_curves_of_a_csv_log(tmp_path, monkeypatch):
     log = tmp_path / "log.csv"
     log.write_text(
-        "epoch,box_loss,learning_rate,loss,val_AP,val_AP50,val_loss\n"
-        "0,1.0,0.1,2.0,0.1,0.3,2.5\n1,0.75,0.1,1.5,nan,nan,NA\n2,0.5,0.1,1.0,0.4,0.6,1.25\n"
+        "epoch,box_loss,first_stage,learning_rate,loss,val_AP,val_AP50,val_first_stage,val_loss\n"
+        "0,1.0,9,0.1,2.0,0.1,0.3,7,2.5\n1,0.75,8,0.1,1.5,nan,nan,6,NA\n2,0.5,7,0.1,1.0,0.4,0.6,5,1.25\n"
     )
     path = tmp_path / "curves.png"
     losses, precisions = drawn_lines(log, path, monkeypatch)
@@ -122,6 +122,8 @@ def test_training_curves_of_a_csv_log(tmp_path, monkeypatch):
         "total, training": [[1, 2.0], [2, 1.5], [3, 1.0]],
         "total, validation": [[1, 2.5], [3, 1.25]],
         "box, training": [[1, 1.0], [2, 0.75], [3, 0.5]],
+        "first stage, training": [[1, 9], [2, 8], [3, 7]],
+        "first stage, validation": [[1, 7], [2, 6], [3, 5]],
     }
     assert precisions == {"AP": [[1, 0.1], [3, 0.4]], "AP50": [[1, 0.3], [3, 0.6]]}
     assert Image.open(path).size[0] > 1000
