@@ -1,0 +1,64 @@
+"""The feature pyramid network: every level strong and sharp (Lin et al. 2017, https://arxiv.org/abs/1612.03144)."""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from kzoo.layers.batch_norm import BatchNorm
+
+FINEST_LEVEL = 3
+COARSEST_BACKBONE_LEVEL = 5
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class UpsampleAdd(layers.Layer):
+    """Doubles a coarse map by repetition, cuts it to a fine one's size, and adds them.
+
+    Inputs: coarse `[B, ceil(H / 2), ceil(W / 2), C]`, fine `[B, H, W, C]`. Output: `[B, H, W, C]`.
+    """
+
+    def call(self, coarse, fine):
+        doubled = tf.repeat(tf.repeat(coarse, 2, axis=1), 2, axis=2)
+        return fine + doubled[:, : tf.shape(fine)[1], : tf.shape(fine)[2]]
+
+    def compute_output_shape(self, coarse_shape, fine_shape):
+        return fine_shape
+
+
+def feature_pyramid(
+    features: dict[int, keras.KerasTensor], levels: int, channels: int, normalization: str | None = None
+) -> dict[int, keras.KerasTensor]:
+    """The pyramid from P3 upwards over a backbone's features.
+
+    Up to P5 each level is the backbone's own plus the coarser level, doubled, smoothed by a 3x3 convolution; P6 and P7
+    are strided convolutions of the level below, as for RetinaNet.
+
+    Args:
+        features: C3, C4 and C5 under 3, 4 and 5, each `[B, H / 2^l, W / 2^l, C_l]`.
+        levels: how many levels, 1 to 5: P3, ..., P7.
+        channels: of every level.
+        normalization: None, or `"batch"` behind every convolution of P3 to P5.
+
+    Returns:
+        A dict from level to `[B, H / 2^l, W / 2^l, channels]`, finest first.
+    """
+
+    def convolution(x, size, name):
+        x = layers.Conv2D(channels, size, padding="same", use_bias=normalization is None, name=name)(x)
+        return BatchNorm(name=f"{name}_bn")(x) if normalization == "batch" else x
+
+    pyramid, above = {}, None
+    for level in reversed(range(FINEST_LEVEL, min(FINEST_LEVEL + levels, COARSEST_BACKBONE_LEVEL + 1))):
+        merged = convolution(features[level], 1, f"fpn_inner_{level}")
+        if above is not None:
+            merged = UpsampleAdd(name=f"fpn_merge_{level}")(above, merged)
+        pyramid[level] = convolution(merged, 3, f"fpn_layer_{level}")
+        above = merged
+    pyramid = dict(sorted(pyramid.items()))
+    for level in range(COARSEST_BACKBONE_LEVEL + 1, FINEST_LEVEL + levels):
+        below = pyramid[level - 1]
+        if level > COARSEST_BACKBONE_LEVEL + 1:
+            below = layers.ReLU(name=f"fpn_relu_{level}")(below)
+        below = layers.ZeroPadding2D(1, name=f"fpn_pad_{level}")(below)
+        pyramid[level] = layers.Conv2D(channels, 3, strides=2, name=f"fpn_p{level}")(below)
+    return pyramid

@@ -1,0 +1,31 @@
+"""What carries a loss into the graph."""
+
+import keras
+import tensorflow as tf
+
+
+class LossLayer(keras.layers.Layer):
+    """A layer that adds its loss to the model's, and shows it under the layer's name.
+
+    Subclasses compute in float32 whatever the precision policy, call `add_named_loss` where there are targets, and
+    return their first input as it came.
+
+    Args:
+        weight: how much the loss counts in the total.
+    """
+
+    def __init__(self, weight: float = 1.0, **kwargs):
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        self.weight = weight
+        self.tracker = keras.metrics.Mean(name=self.name)
+
+    def add_named_loss(self, loss: tf.Tensor, batch_size: tf.Tensor) -> None:
+        """Adds a scalar loss, the mean over `batch_size` pictures or what stands for it."""
+        loss = self.weight * loss
+        self.add_loss(loss)
+        # Weighted as Keras weights the total, so that the named losses sum to it.
+        self.tracker.update_state(loss, sample_weight=batch_size)
+
+    def get_config(self):
+        return super().get_config() | {"weight": self.weight}
