@@ -1,0 +1,36 @@
+"""Pictures and what is in them: `load` makes batches, `info` tells what there is.
+
+Asking `info` does not import TensorFlow; `load` and `Augmentation` do, on first use.
+"""
+
+from kzoo.data.faults import DataError
+from kzoo.data.resize import to_own_pixels
+from kzoo.data.source import Info, open_source
+
+__all__ = ["Augmentation", "DataError", "Info", "info", "load", "to_own_pixels"]
+
+
+def info(spec: str) -> Info:
+    """What data holds: its classes, its splits with their numbers of pictures, the tasks it can teach.
+
+    Args:
+        spec: "shapes", "voc:DIR", ...
+
+    Raises:
+        DataError: there is no such data.
+
+    >>> kzoo.data.info("shapes").splits
+    """
+    return open_source(spec).info
+
+
+def __getattr__(name: str):
+    if name == "load":
+        from kzoo.data.pipeline import load
+
+        return load
+    if name == "Augmentation":
+        from kzoo.data.augmentation import Augmentation
+
+        return Augmentation
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,187 @@
+"""Random changes of a picture that leave its labels true: geometry in one resampling, colour in one matrix.
+
+Everything here is TensorFlow operations without state: the same seed gives the same picture, in any process.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from kzoo.data.resize import PADDING
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly pictures are changed. The values are drawn anew for each picture in each epoch.
+
+    Args:
+        horizontal_flip: probability that left and right are exchanged.
+        vertical_flip: probability that top and bottom are exchanged; 0.5 suits pictures without an up, as
+            from a microscope.
+        quarter_turns: whether half of the pictures have rows and columns exchanged; with both flips at 0.5
+            this makes all four quarter turns and their mirror pictures.
+        zoom: smallest and largest factor on top of the one with which the whole picture fits.
+        aspect: smallest and largest factor of width against height.
+        brightness: largest shift of all values, as a share of 255.
+        contrast: largest change of the factor by which values differ from mid grey.
+        saturation: largest change of the factor by which colours differ from grey.
+        hue: largest turn of the colours, as a share of the full circle.
+        min_visible: a box that keeps a smaller share of its area within the picture is left out.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.0
+    quarter_turns: bool = False
+    zoom: tuple[float, float] = (0.7, 1.4)
+    aspect: tuple[float, float] = (0.9, 1.1)
+    brightness: float = 0.12
+    contrast: float = 0.25
+    saturation: float = 0.3
+    hue: float = 0.02
+    min_visible: float = 0.3
+
+    def __post_init__(self):
+        shares = (
+            "horizontal_flip",
+            "vertical_flip",
+            "brightness",
+            "contrast",
+            "saturation",
+            "hue",
+            "min_visible",
+        )
+        for name in shares:
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"Augmentation({name}={value!r}): give a number from 0 to 1.")
+        for name in ("zoom", "aspect"):
+            value = getattr(self, name)
+            if not (isinstance(value, tuple) and len(value) == 2 and 0 < value[0] <= value[1] < math.inf):
+                raise ValueError(
+                    f"Augmentation({name}={value!r}): give a pair (smallest, largest) of factors above 0."
+                )
+
+
+def augment(
+    example: dict[str, tf.Tensor], seed: tf.Tensor, image_size: tuple[int, int], settings: Augmentation
+) -> dict[str, tf.Tensor]:
+    """One picture and its labels, changed at random and brought to the size that the model is given.
+
+    Args:
+        example: `images` uint8 [h, w, 3], the whole picture at a size to sample from; `original_size` [2] of
+            the picture on disk; `scale` [2] (y, x) with which it would fit `image_size`; `boxes` [G, 4] xyxy
+            in own pixels and `classes` [G] where padding is -1; optionally `masks` uint8 [h, w, G] and
+            `segmentation` uint8 [h, w, 1]; anything else is passed on.
+        seed: int64 [2].
+        image_size: height and width that the model is given.
+        settings: how strongly.
+
+    Returns:
+        The same structure: `images` uint8 [H, W, 3]; `boxes` [G, 4] in given pixels, those that are still to
+        be seen first, then padding; `scale` the factors used.
+    """
+    draws = tf.random.stateless_uniform([11], seed)
+    geometry, colour = draws[:7], draws[7:]
+    layers = {name: example[name] for name in ("images", "masks", "segmentation") if name in example}
+    boxes, size = example["boxes"], tf.cast(example["original_size"], tf.float32)
+    scale = example["scale"] * _zoom(geometry[:2], settings)
+    if settings.quarter_turns:
+        layers, boxes, size, scale = tf.cond(
+            geometry[6] < 0.5,
+            lambda: _turn(layers, boxes, size, scale),
+            lambda: (layers, boxes, size, scale),
+        )
+    # The picture lies anywhere within the given size along an axis where it is smaller, else it covers it.
+    offset = geometry[2:4] * (tf.constant(image_size, tf.float32) - size * scale)
+    flip = geometry[4:6] < tf.constant([settings.vertical_flip, settings.horizontal_flip])
+
+    boxes, kept = _move_boxes(
+        boxes, example["classes"], scale, offset, flip, image_size, settings.min_visible
+    )
+    moved = {"boxes": _close_ranks(boxes, kept), "scale": scale}
+    moved["classes"] = _close_ranks(example["classes"] + 1, kept) - 1  # padding is -1
+    for name, layer in layers.items():
+        method, fill = ("bilinear", PADDING) if name == "images" else ("nearest", 0)
+        window = _window(tf.shape(layer)[:2], size, scale, offset, flip, image_size)
+        sampled = tf.image.crop_and_resize(layer[None], window, [0], image_size, method, fill)[0]
+        moved[name] = _recolour(sampled, colour, settings) if name == "images" else tf.cast(sampled, tf.uint8)
+    if "masks" in layers:
+        moved["masks"] = _close_ranks(moved["masks"], kept, axis=2)
+    return example | moved
+
+
+def _turn(layers, boxes, size, scale):
+    """Rows and columns exchanged."""
+    layers = {name: tf.transpose(layer, [1, 0, 2]) for name, layer in layers.items()}
+    return layers, tf.gather(boxes, [1, 0, 3, 2], axis=1), size[::-1], scale[::-1]
+
+
+def _zoom(draws, settings):
+    """Factors (y, x) on top of the fit: equal steps of a logarithm, so that twice is as likely as half."""
+    logarithms = np.log([settings.zoom, settings.aspect]).astype(np.float32)  # [zoom or aspect, low or high]
+    zoom, aspect = tf.unstack(logarithms[:, 0] + draws * (logarithms[:, 1] - logarithms[:, 0]))
+    return tf.exp(tf.stack([zoom - aspect / 2, zoom + aspect / 2]))
+
+
+def _window(sampled_size, size, scale, offset, flip, image_size):
+    """Where `crop_and_resize` is to take its samples, [1, 4]: y and x of the first one, then of the last one.
+
+    It wants them in units where 0 and 1 are the centres of the first and of the last pixel. So the window
+    runs from the centre of the first given pixel to the centre of the last one.
+    """
+    sampled_size = tf.cast(sampled_size, tf.float32)
+    given = tf.constant([[0.5, 0.5], [image_size[0] - 0.5, image_size[1] - 0.5]])  # [first or last, y or x]
+    given = tf.where(flip, given[::-1], given)
+    window = ((given - offset) / (size * scale) * sampled_size - 0.5) / tf.maximum(sampled_size - 1, 1)
+    # Rounding must not push a sample on the very edge out of the picture, where there is only grey.
+    return tf.reshape(0.5 + (window - 0.5) * (1 - 2e-6), [1, 4])
+
+
+def _move_boxes(boxes, classes, scale, offset, flip, image_size, min_visible):
+    """Boxes [G, 4] from own to given pixels, clipped, and the places [K] of those still to be seen."""
+    limit = tf.constant(image_size[::-1] * 2, tf.float32)  # x, y, x, y
+    moved = boxes * tf.gather(scale, [1, 0, 1, 0]) + tf.gather(offset, [1, 0, 1, 0])
+    mirrored = tf.gather(limit - moved, [2, 3, 0, 1], axis=1)
+    moved = tf.where(tf.gather(flip, [1, 0, 1, 0]), mirrored, moved)
+    clipped = tf.clip_by_value(moved, 0, limit)
+    area, visible = (tf.reduce_prod(b[:, 2:] - b[:, :2], axis=1) for b in (moved, clipped))
+    return clipped, tf.where((classes >= 0) & (visible > 0) & (visible >= min_visible * area))[:, 0]
+
+
+def _close_ranks(values, kept, axis=0):
+    """What is kept along an axis, then zeros, the shape as it was."""
+    chosen = tf.gather(values, kept, axis=axis)
+    gaps = np.zeros([values.shape.rank, 2], np.int32)
+    gaps[axis, 1] = 1
+    padded = tf.pad(chosen, gaps * (values.shape[axis] - tf.shape(kept)[0]))
+    return tf.ensure_shape(padded, values.shape)
+
+
+# Any colour is a grey (the mean of its channels) and a difference to it. Hue turns the difference about
+# the grey axis, saturation makes it longer or shorter. So there are three basis matrices: grey, difference,
+# turned difference.
+_GREY = np.full([3, 3], 1 / 3)
+_TURNED = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+_BASIS = np.stack([_GREY, np.eye(3) - _GREY, _TURNED]).reshape(3, 9).astype(np.float32)
+
+
+def _recolour(pixels, draws, settings):
+    """Brightness, contrast, saturation and hue of float32 [H, W, 3]: all are linear, so one matrix does."""
+    strengths = [
+        settings.brightness * 255,
+        settings.contrast,
+        settings.saturation,
+        settings.hue * 2 * math.pi,
+    ]
+    brightness, contrast, saturation, hue = tf.unstack((2 * draws - 1) * strengths)
+    contrast, saturation = 1 + contrast, 1 + saturation
+    weights = contrast * tf.stack([1.0, saturation * tf.cos(hue), saturation * tf.sin(hue)])
+    matrix = tf.reshape(tf.linalg.matvec(_BASIS, weights, transpose_a=True), [3, 3])
+    bias = brightness + (1 - contrast) * 127.5 + 0.5  # a half, because the cast cuts the fraction off
+    recoloured = tf.matmul(tf.reshape(pixels, [-1, 3]), matrix) + bias
+    return tf.cast(tf.reshape(tf.clip_by_value(recoloured, 0, 255), pixels.shape), tf.uint8)

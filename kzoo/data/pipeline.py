@@ -1,0 +1,179 @@
+"""From the name of data to batches: read, resize, keep in memory, shuffle, augment, batch."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from kzoo.data import augmentation, source
+from kzoo.data.augmentation import Augmentation
+from kzoo.data.faults import DataError
+from kzoo.data.reading import reader
+from kzoo.data.resize import RESIZES, working_size
+
+_MEMORY = 2 * 2**30  # bytes; the pictures of a split that take more are read anew in every epoch
+_SHUFFLED = 1024  # pictures in memory to draw the next one from; they lie there in random order already
+_MASKED = ("segmentation", "instance_segmentation")
+_ONE_OBJECT = ("classification", "box_regression")
+
+
+def load(
+    spec: str,
+    *,
+    split: str = "train",
+    task: str = "detection",
+    image_size: tuple[int, int] | None = None,
+    batch_size: int = 8,
+    augment: bool | Augmentation = False,
+    resize: str = "letterbox",
+    shuffle: bool | None = None,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    strict: bool = False,
+) -> tf.data.Dataset:
+    """Pictures with what is in them, as batches to train on or to evaluate with.
+
+    Args:
+        spec: where the data is: "shapes", "voc:DIR", ...
+        split: "train", "val", ...; `kzoo.data.info(spec).splits` has the names.
+        task: what is to be learnt: "classification", "box_regression", "detection", "segmentation" or
+            "instance_segmentation".
+        image_size: height and width that the model is given. None: the pictures' own, if all have the same.
+        batch_size: pictures in a batch; the last batch of a split has what is left.
+        augment: whether pictures are changed at random, each epoch anew; an `Augmentation` says how strongly.
+        resize: "letterbox" keeps the proportions and fills up with grey at the bottom and at the right,
+            "stretch" does not keep them.
+        shuffle: whether the pictures come in random order. None: in the split "train" and when augmented.
+        seed: of order and augmentation, and of data that is drawn. The same seed gives the same batches,
+            epoch by epoch, as long as TensorFlow's own seed (`keras.utils.set_random_seed`) is the same too.
+        classes: names in the order of their numbers. None: those that the data has.
+        strict: whether a single fault in the data is an error.
+
+    Returns:
+        Batches whose number is known (`len`), each a dict with
+
+        - `images`: uint8 [B, H, W, 3], RGB.
+        - `image_id`: int64 [B], the picture's place in the split.
+        - `original_size`: int32 [B, 2], height and width of the picture as it lies on disk.
+        - `scale`: float32 [B, 2] (y, x), the factor from the pixels on disk to those of `images`, which
+          `kzoo.data.to_own_pixels` undoes.
+
+        and what the task is about:
+
+        - `boxes`: float32 [B, G, 4], xyxy in pixels of `images`; G is the most objects that a picture has.
+        - `classes`: int32 [B, G] from 0; slots without an object are -1, have a zero box and come last. For
+          "classification" int32 [B].
+        - `masks`: uint8 [B, G, H, W], 1 where the object is ("instance_segmentation").
+        - `segmentation`: int32 [B, H, W], 0 where no object is, else its class + 1; where objects overlap the
+          later one counts ("segmentation").
+
+        The data set itself has the attributes `classes`, the names, and `num_pictures`.
+
+    Raises:
+        ValueError: an argument is not what it can be.
+        DataError: the data is not what it should be.
+
+    Example:
+        batches = kzoo.data.load("voc:bccd", image_size=(256, 320), augment=True)
+        model.fit(batches, epochs=30)
+    """
+    _check(image_size, batch_size, augment, resize, shuffle, seed)
+    opened = source.open_source(spec, task=task, classes=classes, seed=seed)
+    pictures = opened.split(split, strict=strict)
+    _check_task(task, spec, opened.max_objects, pictures)
+    image_size = tuple(image_size or _common_size(pictures.sizes, f"{spec!r}, split {split!r}"))
+    settings = Augmentation() if augment is True else augment or None
+    if shuffle is None:
+        shuffle = split == "train" or settings is not None
+
+    zoom = max(settings.zoom[1], 1.0) if settings else None
+    read = reader(pictures, task, opened.max_objects, image_size, resize, zoom)
+    layers = 3 + {"segmentation": 1, "instance_segmentation": opened.max_objects}.get(task, 0)
+    memory = sum(math.prod(working_size(size, image_size, resize, zoom)) * layers for size in pictures.sizes)
+    dataset = _read_in_order(read, len(pictures.names), memory <= _MEMORY, shuffle, seed)
+    if settings:
+        # Seeds for each picture, in each epoch other ones, in every run the same.
+        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(
+            2, drop_remainder=True
+        )
+        dataset = tf.data.Dataset.zip(dataset, seeds).map(
+            lambda example, draw: augmentation.augment(example, draw, image_size, settings),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    dataset = (
+        dataset.map(lambda example: _targets(example, task)).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    )
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    dataset = dataset.with_options(options)
+    dataset.classes = opened.info.classes
+    dataset.num_pictures = len(pictures.names)
+    return dataset
+
+
+def _read_in_order(read: Callable, count: int, in_memory: bool, shuffle: bool, seed: int) -> tf.data.Dataset:
+    """Read pictures one by one, kept in memory after the first time if they fit there."""
+    order = np.random.default_rng(seed).permutation(count) if shuffle else np.arange(count)
+    dataset = tf.data.Dataset.from_tensor_slices(order.astype(np.int64))
+    if not in_memory:
+        if shuffle:
+            dataset = dataset.shuffle(count, seed=seed)
+        return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE).cache()
+    return dataset.shuffle(min(count, _SHUFFLED), seed=seed) if shuffle else dataset
+
+
+def _targets(example: dict[str, tf.Tensor], task: str) -> dict[str, tf.Tensor]:
+    """What the task is about, and nothing else."""
+    example = dict(example)
+    if task == "instance_segmentation":
+        example["masks"] = tf.transpose(example["masks"], [2, 0, 1])
+    if task == "segmentation":
+        del example["boxes"], example["classes"]
+        example["segmentation"] = tf.cast(example["segmentation"][..., 0], tf.int32)
+    if task == "classification":
+        del example["boxes"]
+        example["classes"] = example.pop("label")
+    return example
+
+
+def _check(image_size, batch_size, augment, resize, shuffle, seed):
+    """Refuses what cannot be, before anything is read."""
+
+    def whole(value, least):
+        return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+
+    if image_size is not None:
+        pair = isinstance(image_size, tuple | list) and len(image_size) == 2
+        if not pair or not all(whole(length, 1) for length in image_size):
+            raise ValueError(f"image_size={image_size!r}: give (height, width) in whole pixels, or None.")
+    if not whole(batch_size, 1):
+        raise ValueError(f"batch_size={batch_size!r}: give a whole number, at least 1.")
+    if not whole(seed, 0):
+        raise ValueError(f"seed={seed!r}: give a whole number, at least 0.")
+    if resize not in RESIZES:
+        raise ValueError(f"resize={resize!r}: give one of {', '.join(map(repr, RESIZES))}.")
+    if not isinstance(augment, bool | Augmentation):
+        raise ValueError(f"augment={augment!r}: give True, False or an Augmentation.")
+    if not isinstance(shuffle, bool | None):
+        raise ValueError(f"shuffle={shuffle!r}: give True, False or None.")
+
+
+def _check_task(task, spec, max_objects, pictures):
+    """Refuses data that has too much or too little for the task."""
+    if task in _ONE_OBJECT and (max_objects != 1 or not all(map(len, pictures.classes))):
+        raise DataError(f"task={task!r} takes pictures of one object each; {spec!r} has up to {max_objects}.")
+    if task in _MASKED and pictures.read_masks is None:
+        raise DataError(f"task={task!r} takes the pixels of each object; {spec!r} does not have them.")
+
+
+def _common_size(sizes, where):
+    """The size of all pictures, if it is the same."""
+    found = sorted(set(sizes))
+    if len(found) > 1:
+        raise ValueError(
+            f"image_size=None: the pictures of {where} have {len(found)} sizes, "
+            f"from {found[0]} to {found[-1]}. Give the height and width that the model is to be given."
+        )
+    return found[0]

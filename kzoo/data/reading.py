@@ -1,0 +1,100 @@
+"""A picture and its labels as tensors, at the size at which they are kept."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from kzoo.data.resize import PADDING, fit, working_size
+from kzoo.data.source import Split
+
+
+def reader(
+    split: Split, task: str, max_objects: int, image_size: tuple[int, int], resize: str, zoom: float | None
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """A function, to be mapped, from a picture's place in the split to the picture and its labels.
+
+    Args:
+        split: the pictures.
+        task: what is to be learnt: it tells whether to read `masks` [h, w, G] or a `segmentation` [h, w, 1].
+        max_objects: G, to which boxes and classes are padded.
+        image_size: height and width that the model is given.
+        resize: "letterbox" or "stretch".
+        zoom: None: everything comes as the model is given it. Else pictures and masks come without padding,
+            large enough to be enlarged by this factor, and boxes in the picture's own pixels: augmentation
+            does the rest.
+    """
+    area = (None, None) if zoom else image_size
+    parts = {
+        "images": (tf.uint8, [*area, 3]),
+        "boxes": (tf.float32, [max_objects, 4]),
+        "classes": (tf.int32, [max_objects]),
+        "original_size": (tf.int32, [2]),
+        "scale": (tf.float32, [2]),
+    }
+    if task == "instance_segmentation":
+        parts["masks"] = (tf.uint8, [*area, max_objects])
+    if task == "segmentation":
+        parts["segmentation"] = (tf.uint8, [*area, 1])
+
+    def read(index):
+        picture, boxes, classes = split.read(int(index)), split.boxes[index], split.classes[index]
+        size = picture.shape[:2]
+        scale = (np.array(fit(size, image_size, resize)) / size).astype(np.float32)
+        kept_size = working_size(size, image_size, resize, zoom)
+        layers = {"images": _resized(picture, kept_size, Image.Resampling.BILINEAR)}
+        if "masks" in parts:
+            layers["masks"] = _masks(split.read_masks(int(index)), max_objects, kept_size)
+        if "segmentation" in parts:
+            layers["segmentation"] = _segmentation(split.read_masks(int(index)), classes, kept_size)
+        if not zoom:
+            boxes = boxes * scale[[1, 0, 1, 0]]
+            layers = {name: _padded(layer, image_size, name) for name, layer in layers.items()}
+        free = max_objects - len(classes)
+        example = layers | {
+            "boxes": np.pad(boxes, [(0, free), (0, 0)]),
+            "classes": np.pad(classes, (0, free), constant_values=-1),
+            "original_size": np.array(size, np.int32),
+            "scale": scale,
+        }
+        return [example[name] for name in parts]
+
+    def read_in_graph(index):
+        values = tf.numpy_function(read, [index], [dtype for dtype, _ in parts.values()])
+        shapes = [shape for _, shape in parts.values()]
+        example = dict(zip(parts, map(tf.ensure_shape, values, shapes), strict=True)) | {"image_id": index}
+        if task == "classification":
+            example["label"] = example["classes"][
+                0
+            ]  # stays, even where augmentation moves the object out of view
+        return example
+
+    return read_in_graph
+
+
+def _resized(layer, size, resampling):
+    """A layer [H, W] or [H, W, 3], antialiased by Pillow, which lets other threads run meanwhile."""
+    return np.asarray(Image.fromarray(layer).resize(size[::-1], resampling))
+
+
+def _masks(masks, max_objects, size):
+    """Masks bool [n, H, W] as uint8 [h, w, G]."""
+    layers = np.zeros([*size, max_objects], np.uint8)
+    for place, mask in enumerate(masks):
+        layers[..., place] = _resized(mask.astype(np.uint8), size, Image.Resampling.NEAREST)
+    return layers
+
+
+def _segmentation(masks, classes, size):
+    """Masks bool [n, H, W] as one layer uint8 [h, w, 1] of class + 1; later objects cover earlier ones."""
+    labels = np.zeros(masks.shape[1:], np.uint8)
+    for mask, label in zip(masks, classes, strict=True):
+        labels[mask] = label + 1
+    return _resized(labels, size, Image.Resampling.NEAREST)[..., None]
+
+
+def _padded(layer, image_size, name):
+    """A layer [h, w, C] at the top left of [H, W, C]."""
+    gaps = [(0, given - kept) for given, kept in zip(image_size, layer.shape, strict=False)]
+    return np.pad(layer, [*gaps, (0, 0)], constant_values=PADDING if name == "images" else 0)

@@ -1,0 +1,196 @@
+import colorsys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kzoo.data.augmentation import Augmentation, augment
+
+GEOMETRY = Augmentation(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, min_visible=0.0)
+STILL = replace(GEOMETRY, horizontal_flip=0.0, zoom=(1.0, 1.0), aspect=(1.0, 1.0))
+
+
+def example(picture, boxes=(), image_size=None, slots=3, original_size=None):
+    """A picture as the reader hands it on, with the factor of a letterbox."""
+    size = original_size or picture.shape[:2]
+    scale = min(np.array(image_size or size) / size)
+    padded = np.zeros([slots, 4], np.float32)
+    padded[: len(boxes)] = np.reshape(boxes, [-1, 4])
+    return {
+        "images": tf.constant(picture, tf.uint8),
+        "boxes": tf.constant(padded),
+        "classes": tf.constant([*range(len(boxes))] + [-1] * (slots - len(boxes))),
+        "original_size": tf.constant(size, tf.int32),
+        "scale": tf.constant([scale, scale], tf.float32),
+    }
+
+
+def extent(inside):
+    """xyxy of the pixels that are True."""
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+
+
+def run(*args):
+    return {name: value.numpy() for name, value in augment(*args).items()}
+
+
+@pytest.mark.parametrize("image_size", [(60, 80), (37, 53), (1, 7), (1, 1)])
+def test_nothing_to_change_changes_nothing(image_size):
+    picture = np.random.default_rng(0).integers(0, 256, [*image_size, 3])
+    got = run(example(picture, [[0, 0, image_size[1], image_size[0]]]), [1, 2], image_size, STILL)
+    np.testing.assert_array_equal(got["images"], picture)
+    np.testing.assert_array_equal(got["boxes"][0], [0, 0, image_size[1], image_size[0]])
+
+
+@pytest.mark.parametrize("flips", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
+def test_flips_are_exact(flips):
+    picture = np.random.default_rng(0).integers(0, 256, [31, 44, 3])
+    settings = replace(STILL, vertical_flip=flips[0], horizontal_flip=flips[1])
+    got = run(example(picture, [[3, 5, 10, 20]]), [1, 2], (31, 44), settings)
+    flipped, box = picture, [3, 5, 10, 20]
+    if flips[0]:
+        flipped, box = flipped[::-1], [box[0], 31 - box[3], box[2], 31 - box[1]]
+    if flips[1]:
+        flipped, box = flipped[:, ::-1], [44 - box[2], box[1], 44 - box[0], box[3]]
+    np.testing.assert_array_equal(got["images"], flipped)
+    np.testing.assert_array_equal(got["boxes"][0], box)
+
+
+def test_quarter_turns_exchange_rows_and_columns_in_half_of_the_pictures():
+    picture = np.random.default_rng(0).integers(0, 256, [40, 40, 3])
+    settings = replace(STILL, quarter_turns=True)
+    turned = 0
+    for seed in range(40):
+        got = run(example(picture, [[3, 5, 10, 20]]), [seed, 0], (40, 40), settings)
+        if np.array_equal(got["images"], picture):
+            np.testing.assert_array_equal(got["boxes"][0], [3, 5, 10, 20])
+        else:
+            turned += 1
+            np.testing.assert_array_equal(got["images"], picture.transpose(1, 0, 2))
+            np.testing.assert_array_equal(got["boxes"][0], [5, 3, 20, 10])
+    assert 8 <= turned <= 32
+
+
+@pytest.mark.parametrize("kept_at", [(120, 160), (240, 320)])
+@pytest.mark.parametrize("seed", range(12))
+def test_boxes_move_with_the_picture(seed, kept_at):
+    """A red rectangle: where its pixels are found, there its box and its mask are, whatever was drawn."""
+    settings = replace(GEOMETRY, vertical_flip=0.5, quarter_turns=True)
+    box = np.array([60, 40, 130, 110])  # of 240 x 320
+    inside = np.zeros([240, 320], bool)
+    inside[box[1] : box[3], box[0] : box[2]] = True
+    step = 240 // kept_at[0]
+    inside = inside[::step, ::step]
+    picture = np.where(inside[..., None], [255, 0, 0], [0, 0, 255])
+    given = example(picture, [box], (100, 120), original_size=(240, 320))
+    nothing = np.zeros_like(inside)
+    given |= {"masks": tf.constant(np.stack([inside, nothing, nothing], axis=-1), tf.uint8)}
+    given |= {"segmentation": tf.constant(inside[..., None], tf.uint8)}
+    got = run(given, [seed, 7], (100, 120), settings)
+    assert got["images"].shape == (100, 120, 3) and got["images"].dtype == np.uint8
+    red = (got["images"][..., 0] > 127) & (got["images"][..., 2] < 100)
+    if not red.any():
+        assert (got["classes"] == -1).all() and not got["boxes"].any()
+        return
+    np.testing.assert_allclose(got["boxes"][0], extent(red), atol=1)
+    np.testing.assert_allclose(extent(got["masks"][..., 0] > 0), extent(red), atol=1)
+    np.testing.assert_array_equal(got["segmentation"][..., 0], got["masks"][..., 0])
+    np.testing.assert_array_equal(got["classes"], [0, -1, -1])
+    assert not got["boxes"][1:].any() and not got["masks"][..., 1:].any()
+
+
+def test_zoom_keeps_to_its_range_and_a_smaller_picture_lies_wholly_in_view():
+    scales = []
+    for seed in range(60):
+        given = example(np.zeros([50, 50, 3]), [[0, 0, 50, 50]], (50, 50))
+        got = run(given, [seed, 1], (50, 50), replace(STILL, zoom=(0.5, 1.0)))
+        scales.append(got["scale"][0])
+        x1, y1, x2, y2 = got["boxes"][0]
+        np.testing.assert_allclose([x2 - x1, y2 - y1], 50 * got["scale"][::-1], atol=1e-3)
+    assert 0.5 <= min(scales) < 0.55
+    assert 0.92 < max(scales) <= 1.0
+
+
+def test_a_larger_picture_covers_the_whole_view():
+    for seed in range(20):
+        got = run(example(np.full([50, 50, 3], 7)), [seed, 1], (50, 50), replace(STILL, zoom=(1.5, 2.0)))
+        assert (got["images"][1:-1, 1:-1] == 7).all()
+
+
+def test_boxes_hardly_in_view_are_left_out_and_the_others_close_ranks():
+    boxes = [[0, 0, 4, 4], [30, 30, 70, 70], [96, 96, 100, 100]]
+    settings = replace(STILL, zoom=(2.0, 2.0), min_visible=0.5)
+    left_out = 0
+    for seed in range(30):
+        given = example(np.zeros([100, 100, 3]), boxes)
+        got = run(given, [seed, 3], (100, 100), settings)
+        all_of_them = run(given, [seed, 3], (100, 100), replace(settings, min_visible=0.0))
+        here = got["classes"] >= 0
+        assert (np.diff(here.astype(int)) <= 0).all()
+        assert not got["boxes"][~here].any() and (got["classes"][~here] == -1).all()
+        for box, label in zip(all_of_them["boxes"], all_of_them["classes"], strict=True):
+            if label < 0:
+                continue
+            whole = np.prod(2 * np.diff(np.reshape(boxes[label], [2, 2]), axis=0))
+            visible = np.prod(box[2:] - box[:2]) / whole
+            assert (label in got["classes"]) == (visible >= 0.5)
+            left_out += visible < 0.5
+    assert left_out > 0
+
+
+def test_colour_moves_as_each_setting_says():
+    grey, colour = np.full([4, 4, 3], 60), np.broadcast_to([200, 100, 50], [4, 4, 3])
+
+    def draw(picture, **strengths):
+        seen = [
+            run(example(picture), [s, 0], (4, 4), replace(STILL, **strengths))["images"] for s in range(50)
+        ]
+        assert all((one == one[0, 0]).all() for one in seen)
+        return np.array([one[0, 0] for one in seen], int)
+
+    bright = draw(grey, brightness=0.2)
+    assert bright.min() >= 60 - 51 and bright.max() <= 60 + 51 and np.ptp(bright) > 60
+    contrast = draw(grey, contrast=0.5)  # away from 127.5, or towards it
+    assert contrast.min() >= 26 and contrast.max() <= 94 and np.ptp(contrast) > 40
+    assert (draw(grey, saturation=0.9, hue=0.5) == 60).all()  # grey has neither
+    saturated = draw(colour, saturation=0.3)
+    assert np.abs(saturated.mean(1) - 350 / 3).max() <= 1 and np.ptp(saturated[:, 0]) > 30
+    hues = [colorsys.rgb_to_hsv(*(one / 255))[0] for one in draw(colour, hue=0.1)]
+    assert np.ptp(hues) > 0.1 and np.min(np.unwrap(hues, period=1)) > 1 / 18 - 0.12
+
+
+def test_colours_saturate_instead_of_wrapping_round():
+    picture = np.broadcast_to([255, 0, 128], [4, 4, 3])
+    for seed in range(30):
+        got = run(example(picture), [seed, 0], (4, 4), replace(STILL, contrast=1.0, brightness=0.5))["images"]
+        assert got[0, 0, 0] >= got[0, 0, 2] >= got[0, 0, 1]
+
+
+def test_the_same_seed_gives_the_same_picture_and_another_one_another():
+    given = example(np.random.default_rng(0).integers(0, 256, [30, 40, 3]), [[5, 5, 20, 20]])
+    first, again, other = (run(given, seed, (30, 40), Augmentation()) for seed in ([1, 2], [1, 2], [1, 3]))
+    np.testing.assert_array_equal(first["images"], again["images"])
+    np.testing.assert_array_equal(first["boxes"], again["boxes"])
+    assert (first["images"] != other["images"]).any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"horizontal_flip": 1.5},
+        {"hue": -0.1},
+        {"min_visible": float("nan")},
+        {"zoom": (0.0, 1.0)},
+        {"zoom": 1.2},
+        {"zoom": (2.0, 1.0)},
+        {"aspect": (1.0, float("inf"))},
+        {"aspect": (1.0,)},
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(wrong):
+    (name, value), *_ = wrong.items()
+    with pytest.raises(ValueError, match=name) as raised:
+        Augmentation(**wrong)
+    assert repr(value) in str(raised.value)

@@ -1,0 +1,284 @@
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kzoo.data
+from kzoo.data import Augmentation, DataError, Info, pipeline, source
+from kzoo.data.source import Split
+
+SETTINGS = {"image_size": (32, 40), "batch_size": 4}
+
+
+class FakeSource:
+    """Pictures of one colour, which tells their number, with a white rectangle for each object."""
+
+    max_objects = 3
+
+    def __init__(self, sizes=((48, 80),) * 10, objects=None):
+        objects = objects or [number % 4 for number in range(len(sizes))]
+        self.info = Info("fake", ("a", "b", "c"), {"train": len(sizes)}, source.TASKS)
+        self.reads = []
+        boxes = [
+            np.float32([[8 + 16 * k, 8, 16 + 16 * k, 24] for k in range(n)]).reshape(n, 4) for n in objects
+        ]
+
+        def read_masks(index):
+            masks = np.zeros([len(boxes[index]), *sizes[index]], bool)
+            for mask, (x1, y1, x2, y2) in zip(masks, boxes[index].astype(int), strict=True):
+                mask[y1:y2, x1:x2] = True
+            return masks
+
+        def read(index):
+            self.reads.append(index)
+            picture = np.full([*sizes[index], 3], 10 * index, np.uint8)
+            picture[read_masks(index).any(0)] = 255
+            return picture
+
+        self.pictures = Split(
+            name="train",
+            boxes=tuple(boxes),
+            classes=tuple(np.arange(n, dtype=np.int32) for n in objects),
+            names=tuple(f"fake[{number}]" for number in range(len(sizes))),
+            sizes=tuple(sizes),
+            read=read,
+            read_masks=read_masks,
+        )
+
+    def split(self, name, *, strict=False):
+        return self.pictures
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Makes `load` open a given source."""
+
+    def open_as(fake):
+        monkeypatch.setattr(source, "open_source", lambda *args, **options: fake)
+        return fake
+
+    open_as(FakeSource())
+    return open_as
+
+
+def epoch(dataset):
+    """All batches of one pass, joined."""
+    batches = list(dataset.as_numpy_iterator())
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def test_pictures_and_boxes_as_the_model_is_given_them(opened):
+    dataset = kzoo.data.load("fake", shuffle=False, **SETTINGS)
+    assert dataset.classes == ("a", "b", "c") and dataset.num_pictures == 10 and len(dataset) == 3
+    got = epoch(dataset)
+    assert {name: value.dtype.name for name, value in got.items()} == {
+        "images": "uint8",
+        "boxes": "float32",
+        "classes": "int32",
+        "image_id": "int64",
+        "original_size": "int32",
+        "scale": "float32",
+    }
+    np.testing.assert_array_equal(got["image_id"], range(10))
+    np.testing.assert_array_equal(got["original_size"], [[48, 80]] * 10)
+    np.testing.assert_array_equal(got["scale"], [[0.5, 0.5]] * 10)
+    np.testing.assert_array_equal(got["classes"][:4], [[-1, -1, -1], [0, -1, -1], [0, 1, -1], [0, 1, 2]])
+    np.testing.assert_array_equal(got["boxes"][2], [[4, 4, 8, 12], [12, 4, 16, 12], [0, 0, 0, 0]])
+    assert not got["boxes"][0].any()
+    for number, picture in enumerate(got["images"]):
+        assert (picture[24:] == 114).all() and (picture[:2] == 10 * number).all()
+    assert (got["images"][2, 5:11, 5:7] == 255).all()
+
+
+def test_stretch_fills_the_size_and_tells_both_factors(opened):
+    got = epoch(kzoo.data.load("fake", shuffle=False, resize="stretch", **SETTINGS))
+    np.testing.assert_allclose(got["scale"], [[32 / 48, 0.5]] * 10, rtol=1e-6)
+    assert (got["images"][0] == 0).all()
+    own = kzoo.data.to_own_pixels(got["boxes"], got["scale"], got["original_size"])
+    np.testing.assert_allclose(own[3], [[8, 8, 16, 24], [24, 8, 32, 24], [40, 8, 48, 24]], atol=1e-4)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_shapes_are_known_before_the_first_picture_is_read(opened, augment):
+    fake = opened(FakeSource())
+    specs = kzoo.data.load("fake", augment=augment, **SETTINGS).element_spec
+    assert specs["images"] == tf.TensorSpec([None, 32, 40, 3], tf.uint8)
+    assert specs["boxes"] == tf.TensorSpec([None, 3, 4], tf.float32)
+    assert specs["classes"] == tf.TensorSpec([None, 3], tf.int32)
+    assert specs["image_id"] == tf.TensorSpec([None], tf.int64)
+    assert specs["original_size"] == tf.TensorSpec([None, 2], tf.int32)
+    assert specs["scale"] == tf.TensorSpec([None, 2], tf.float32)
+    assert not fake.reads
+
+
+def test_the_same_seed_gives_the_same_epochs_and_each_epoch_is_another(opened):
+    def epochs(seed):
+        dataset = kzoo.data.load("fake", augment=True, seed=seed, **SETTINGS)
+        return [epoch(dataset) for _ in range(3)]
+
+    first, again, other = epochs(3), epochs(3), epochs(4)
+    for one, two in zip(first, again, strict=True):
+        assert sorted(one["image_id"]) == list(range(10))
+        for name in one:
+            np.testing.assert_array_equal(one[name], two[name])
+    orders = [list(one["image_id"]) for one in first]
+    assert orders[0] != orders[1] != orders[2]
+    for one, two in [first[:2], first[1:], (first[0], other[0])]:
+        by_picture = [run["scale"][np.argsort(run["image_id"])] for run in (one, two)]
+        assert (by_picture[0] != by_picture[1]).all()
+
+
+def test_order_is_left_alone_unless_training(opened):
+    fake = opened(FakeSource())
+    assert list(epoch(kzoo.data.load("fake", split="val", **SETTINGS))["image_id"]) == list(range(10))
+    assert list(epoch(kzoo.data.load("fake", **SETTINGS))["image_id"]) != list(range(10))
+    augmented = kzoo.data.load("fake", split="val", augment=True, **SETTINGS)
+    assert list(epoch(augmented)["image_id"]) != list(range(10))
+    assert len(fake.reads) == 30
+
+
+@pytest.mark.parametrize(("memory", "reads"), [(pipeline._MEMORY, 10), (100, 30)])
+def test_pictures_are_read_once_if_they_fit_in_memory(opened, monkeypatch, memory, reads):
+    monkeypatch.setattr(pipeline, "_MEMORY", memory)
+    fake = opened(FakeSource())
+    dataset = kzoo.data.load("fake", augment=True, **SETTINGS)
+    ids = [tuple(epoch(dataset)["image_id"]) for _ in range(3)]
+    assert len(fake.reads) == reads
+    assert len(set(ids)) == 3 and all(sorted(one) == list(range(10)) for one in ids)
+
+
+def test_pictures_are_kept_though_fit_stops_at_the_last_batch(opened):
+    """As `fit` does, which knows the number of batches and does not ask for one more."""
+    fake = opened(FakeSource(sizes=((48, 80),) * 8))
+    dataset = kzoo.data.load("fake", split="val", **SETTINGS)
+    for _ in range(2):
+        batches = iter(dataset)
+        for _ in range(len(dataset)):
+            next(batches)
+        time.sleep(0.1)  # the last step of training
+        del batches
+    assert len(fake.reads) == 8
+
+
+def test_sizes_may_differ_if_one_is_given(opened):
+    opened(FakeSource(sizes=((48, 80), (30, 30), (100, 20), (7, 7))))
+    got = epoch(kzoo.data.load("fake", shuffle=False, **SETTINGS))
+    np.testing.assert_allclose(
+        got["scale"], [[0.5, 0.5], [32 / 30] * 2, [0.32, 0.3], [32 / 7] * 2], rtol=1e-6
+    )
+    assert epoch(kzoo.data.load("fake", augment=True, **SETTINGS))["images"].shape == (4, 32, 40, 3)
+    with pytest.raises(ValueError, match=r"image_size=None.*4 sizes, from \(7, 7\) to \(100, 20\)"):
+        kzoo.data.load("fake")
+
+
+def test_without_a_size_the_pictures_keep_theirs(opened):
+    got = epoch(kzoo.data.load("fake", shuffle=False))
+    assert got["images"].shape == (10, 48, 80, 3)
+    np.testing.assert_array_equal(got["boxes"][1, 0], [8, 8, 16, 24])
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_one_picture_without_objects(opened, augment):
+    opened(FakeSource(sizes=((48, 80),), objects=[0]))
+    got = epoch(kzoo.data.load("fake", augment=augment, **SETTINGS))
+    assert got["images"].shape == (1, 32, 40, 3)
+    assert not got["boxes"].any() and (got["classes"] == -1).all()
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_masks_lie_where_the_boxes_are(opened, augment):
+    got = epoch(kzoo.data.load("fake", task="instance_segmentation", augment=augment, **SETTINGS))
+    assert got["masks"].shape == (10, 3, 32, 40) and got["masks"].dtype == np.uint8
+    for masks, boxes, classes in zip(got["masks"], got["boxes"], got["classes"], strict=True):
+        for mask, box, label in zip(masks, boxes, classes, strict=True):
+            if label < 0:
+                assert not mask.any()
+                continue
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+            np.testing.assert_allclose(found, box, atol=1)
+
+
+def test_segmentation_is_class_plus_one_on_ground_zero(opened):
+    dataset = kzoo.data.load("fake", task="segmentation", shuffle=False, **SETTINGS)
+    assert dataset.element_spec["segmentation"] == tf.TensorSpec([None, 32, 40], tf.int32)
+    got = epoch(dataset)
+    assert set(got) == {"images", "segmentation", "image_id", "original_size", "scale"}
+    expected = np.zeros([32, 40], np.int32)
+    expected[4:12, 4:8], expected[4:12, 12:16] = 1, 2
+    np.testing.assert_array_equal(got["segmentation"][2], expected)
+    augmented = epoch(kzoo.data.load("fake", task="segmentation", augment=True, **SETTINGS))
+    assert set(np.unique(augmented["segmentation"])) == {0, 1, 2, 3}
+
+
+def test_one_object_makes_a_classification_or_a_box_regression(opened):
+    fake = opened(FakeSource(objects=[1] * 10))
+    fake.max_objects = 1
+    fake.pictures = replace(fake.pictures, classes=tuple(np.array([n % 3], np.int32) for n in range(10)))
+    zoomed = Augmentation(zoom=(8.0, 8.0))  # most objects are out of view, and are what they were
+    dataset = kzoo.data.load("fake", task="classification", augment=zoomed, **SETTINGS)
+    assert dataset.element_spec["classes"] == tf.TensorSpec([None], tf.int32)
+    got = epoch(dataset)
+    assert "boxes" not in got and "label" not in got
+    np.testing.assert_array_equal(got["classes"], got["image_id"] % 3)
+    got = epoch(kzoo.data.load("fake", task="box_regression", **SETTINGS))
+    assert got["boxes"].shape == (10, 1, 4) and got["classes"].shape == (10, 1)
+
+
+def test_data_that_cannot_teach_the_task_is_refused(opened):
+    with pytest.raises(
+        DataError, match="'classification' takes pictures of one object each; 'fake' has up to 3"
+    ):
+        kzoo.data.load("fake", task="classification", **SETTINGS)
+    fake = opened(FakeSource())
+    fake.pictures = replace(fake.pictures, read_masks=None)
+    with pytest.raises(DataError, match="'segmentation' takes the pixels of each object"):
+        kzoo.data.load("fake", task="segmentation", **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image_size": 256},
+        {"image_size": (0, 10)},
+        {"image_size": (10.0, 10)},
+        {"image_size": (1, 2, 3)},
+        {"batch_size": 0},
+        {"batch_size": 2.5},
+        {"batch_size": True},
+        {"resize": "crop"},
+        {"seed": -1},
+        {"augment": "strong"},
+        {"augment": None},
+        {"shuffle": "yes"},
+    ],
+)
+def test_arguments_that_cannot_be_are_named_before_the_data_is_opened(monkeypatch, wrong):
+    monkeypatch.setattr(source, "open_source", lambda *args, **options: pytest.fail("opened"))
+    (name, value), *_ = wrong.items()
+    with pytest.raises(ValueError, match=name) as raised:
+        kzoo.data.load("fake", **SETTINGS | wrong)
+    assert repr(value) in str(raised.value)
+
+
+def test_a_picture_that_cannot_be_read_is_named(opened):
+    fake = opened(FakeSource())
+
+    def read(index):
+        raise DataError(f"fake[{index}]: not a picture")
+
+    fake.pictures = replace(fake.pictures, read=read)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"DataError: fake\[\d\]: not a picture"):
+        epoch(kzoo.data.load("fake", **SETTINGS))
+
+
+def test_info_does_not_import_tensorflow():
+    code = "import sys; from kzoo.data import DataError, Info, info; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    with pytest.raises(AttributeError, match="nothing"):
+        kzoo.data.nothing  # noqa: B018
