@@ -1,0 +1,89 @@
+"""From a model to a version folder that TF Serving takes as it is."""
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+LABELS_FILE = "labels.txt"
+
+
+def export(model: keras.Model, directory: str | os.PathLike, labels: Sequence[str] | None = None) -> Path:
+    """Writes a model as the next version of a served model.
+
+    The SavedModel's signature `serving_default` goes from `images`, float32 `[B, H, W, 3]` in 0-255, to the answers that
+    `model.predict` gives, under the same names. The folder appears in one move: a server that watches the directory
+    never sees half a model.
+
+    Args:
+        model: a trained model of the zoo.
+        directory: the served model's folder; made when it is not there. Version folders in it are numbers.
+        labels: the names of the classes in their order, kept as `assets/labels.txt`.
+
+    Returns:
+        The new version folder, `directory/1` when it is the first.
+
+    Raises:
+        ValueError: `directory` is a file or lies in one, or there are not as many labels as classes.
+        TypeError: `labels` is one string.
+
+    Example:
+        kzoo.export(model, "saved_models/cells", labels=["RBC", "WBC", "Platelets"])
+    """
+    directory = Path(directory)
+    _check_directory(directory)
+    _check_labels(model, labels)
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=directory) as temporary:
+        written = Path(temporary) / "model"
+        _write(model, written, labels)
+        return _move_to_next_version(written, directory)
+
+
+def _check_directory(directory: Path) -> None:
+    for path in (directory, *directory.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise ValueError(f"directory={str(directory)!r}: {str(path)!r} is a file; give the path of a folder.")
+            return
+
+
+def _check_labels(model: keras.Model, labels: Sequence[str] | None) -> None:
+    if isinstance(labels, str):
+        raise TypeError(f"labels={labels!r}: a list of names is expected, one for each class.")
+    expected = (getattr(model, "zoo_options", None) or {}).get("num_classes")
+    if labels is not None and expected is not None and len(labels) != expected:
+        raise ValueError(f"labels={list(labels)}: {len(labels)} names, but the model has {expected} classes.")
+
+
+def _write(model: keras.Model, path: Path, labels: Sequence[str] | None) -> None:
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    images = model.input["images"]
+    archive.add_endpoint(
+        "serving_default",
+        lambda images: model(images, training=False),
+        input_signature=[tf.TensorSpec(images.shape, tf.float32, name="images")],
+    )
+    archive.write_out(str(path), verbose=False)
+    if labels is not None:
+        (path / "assets").mkdir(exist_ok=True)
+        (path / "assets" / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+
+
+def _move_to_next_version(written: Path, directory: Path) -> Path:
+    while True:
+        versions = [int(entry.name) for entry in directory.iterdir() if re.fullmatch(r"\d+", entry.name)]
+        target = directory / str(max(versions, default=0) + 1)
+        try:
+            # A rename onto a folder with content fails: an export that runs beside this one keeps its number.
+            os.rename(written, target)
+        except OSError:
+            if not target.exists():
+                raise
+        else:
+            return target
