@@ -3,18 +3,18 @@
     DIR/Annotations/NAME.xml         one a picture
     DIR/JPEGImages/NAME.jpg          or another format
     DIR/ImageSets/Main/SPLIT.txt     a NAME a line; without such files there is one split, "all"
-    DIR/classes.txt or labels.txt    a class a line; without it the classes are those found, most frequent first
+    DIR/classes.txt or labels.txt    a class a line; without it those found are taken, most frequent first
 
 Annotations and pictures may also lie in DIR itself, as labelImg leaves them. The lists of single classes that
 Pascal VOC has beside its splits (`aeroplane_train.txt`, a name and 1, 0 or -1 a line) are no splits. Objects
 marked `difficult` are objects like all others.
 
 Boxes are written in VOC as the first and the last pixel of an object, counted from 1. They are read as
-(xmin - 1, ymin - 1, xmax, ymax), the object's borders. Tools that count from 0 write such boxes too, so that one
-may lie a pixel outside its picture; like torchvision and detectron2 this clips them, but only by as much as
-rounding explains (`ROUNDING`). A box farther outside was drawn on something else than this picture, and is a
-fault. So is one with xmin = xmax or ymin = ymax: read by the letter it would be one pixel wide, but it is what
-a click without a drag leaves behind.
+(xmin - 1, ymin - 1, xmax, ymax), the object's borders. Tools that count from 0 write such boxes too, so that
+one may lie a pixel outside its picture; like torchvision and detectron2 this clips them, but only by as much
+as rounding explains (`ROUNDING`). A box farther outside was drawn on something else than this picture, and is
+a fault. So is one with xmin = xmax or ymin = ymax: read by the letter it would be one pixel wide, but it is
+what a click without a drag leaves behind.
 """
 
 import math
