@@ -6,6 +6,7 @@ needs TensorFlow is imported inside the commands, so that the others answer at o
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -37,8 +38,85 @@ def info(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME"
     print(kzoo.info(name))
 
 
+def export(
+    model: Annotated[Path, tyro.conf.Positional],
+    directory: Annotated[Path, tyro.conf.Positional],
+    labels: tuple[str, ...] = (),
+) -> None:
+    """Exports a trained model as the next version of a SavedModel, for TF Serving.
+
+    Args:
+        model: a .keras file, or a run such as runs/NAME.
+        directory: where its versions go, such as saved_models/NAME.
+        labels: the names of the classes, in their order.
+    """
+    from kzoo.trained import open_keras
+
+    print(kzoo.export(open_keras(model), directory, labels=list(labels) or None))
+
+
+def predict(
+    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    model: Path,
+    output: Path,
+    labels: tuple[str, ...] = (),
+    score_threshold: float = 0.3,
+) -> None:
+    """Finds objects in pictures: draws them, and writes predictions.json in the pictures' own pixels.
+
+    Args:
+        pictures: picture files.
+        model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME.
+        output: the directory to write to.
+        labels: the names of the classes, in their order, where the model does not know them.
+        score_threshold: objects with a lower score are left out.
+    """
+    from kzoo.prediction import drawings, predict_files
+    from kzoo.trained import open_trained
+
+    drawn = drawings(pictures, output)  # first, because opening the model takes seconds
+    predict_files(open_trained(model, labels or None), drawn, output, score_threshold)
+
+
+def evaluate(
+    model: Annotated[Path, tyro.conf.Positional],
+    data: str,
+    split: str = "test",
+    image_size: tuple[int, int] | None = None,
+    batch_size: int = 8,
+) -> None:
+    """Measures COCO's average precision of a model on data that has the truth.
+
+    Args:
+        model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME.
+        data: shapes, voc:DIR, ...
+        split: the part of the data.
+        image_size: height and width that the model is given, where it takes any. None: the pictures' own.
+        batch_size: pictures at a time.
+    """
+    from kzoo.trained import open_trained
+
+    trained = open_trained(model)
+    if None not in trained.input_size:
+        if image_size not in (None, trained.input_size):
+            raise ValueError(f"image_size={image_size}: {model} takes {trained.input_size}.")
+        image_size = trained.input_size
+    batches = kzoo.data.load(
+        data, split=split, image_size=image_size, batch_size=batch_size, classes=trained.labels
+    )
+    if trained.num_classes not in (None, len(batches.classes)):
+        raise ValueError(
+            f"{data} has {len(batches.classes)} classes ({', '.join(batches.classes)}), "
+            f"but {model} has {trained.num_classes}."
+        )
+    result = kzoo.evaluation.evaluate_detection(trained.predict, batches, batches.classes)
+    width = max(map(len, result))
+    for name, value in result.items():
+        print(f"{name:<{width}}  {value:.3f}")
+
+
 DESCRIPTION = "Models that train, predict and serve as one graph."
-COMMANDS = {"list": list_, "info": info}
+COMMANDS = {"list": list_, "info": info, "predict": predict, "eval": evaluate, "export": export}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
+from PIL import Image
 
 import kzoo
-from kzoo import registry
+from kzoo import registry, trained
 from kzoo.cli import main
+from kzoo.trained import Trained
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +80,73 @@ def test_wrong_command_line_is_exit_2(capsys, arguments):
     status, out, err = run(capsys, *arguments)
     assert (status, out) == (2, "")
     assert f"kzoo {arguments[0]}" in err or "kzoo --help" in err
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Puts a model that finds nothing in the place of every model, or one with these attributes changed."""
+
+    def predict(images):
+        count = len(images)
+        return {
+            "boxes": np.zeros([count, 1, 4], np.float32),
+            "scores": np.zeros([count, 1], np.float32),
+            "classes": np.full([count, 1], -1, np.int32),
+            "num_detections": np.zeros([count], np.int32),
+        }
+
+    def use(**changes):
+        model = Trained(
+            **{"predict": predict, "labels": None, "input_size": (64, 64), "num_classes": 5} | changes
+        )
+        monkeypatch.setattr(trained, "open_trained", lambda path, labels=None: model)
+
+    return use
+
+
+def test_eval_prints_the_table(capsys, use):
+    use()
+    status, out, _ = run(capsys, "eval", "model.keras", "--data", "shapes", "--split", "val")
+    assert status == 0
+    rows = dict(line.split() for line in out.splitlines())
+    assert {name: rows[name] for name in ("AP", "AP50", "AP75")} == dict.fromkeys(
+        ("AP", "AP50", "AP75"), "0.000"
+    )
+    assert {f"AP/{name}" for name in kzoo.data.info("shapes").classes} <= set(rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "message"),
+    [
+        ({"num_classes": 2}, (), "shapes has 5 classes (circle, "),
+        ({}, ("--image-size", "32", "32"), "image_size=(32, 32): model.keras takes (64, 64)"),
+        ({}, ("--split", "valid"), 'shapes: split="valid": unknown. Nearest: "val"'),
+    ],
+)
+def test_eval_on_what_does_not_fit(capsys, use, changes, arguments, message):
+    use(**changes)
+    status, out, err = run(capsys, "eval", "model.keras", "--data", "shapes", *arguments)
+    assert (status, out) == (1, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_predict(capsys, use, tmp_path):
+    use()
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (50, 40)).save(picture)
+    output = tmp_path / "out"
+    status, out, _ = run(capsys, "predict", str(picture), "--model", "model.keras", "--output", str(output))
+    assert (status, out) == (0, f"{picture}: 0 found, drawn in {output / 'picture.png'}\n")
+    assert sorted(path.name for path in output.iterdir()) == ["picture.png", "predictions.json"]
+
+
+def test_predict_on_what_is_no_picture(capsys, use, tmp_path):
+    use()
+    gone = tmp_path / "gone.png"
+    status, out, err = run(
+        capsys, "predict", str(gone), "--model", "model.keras", "--output", str(tmp_path / "out")
+    )
+    assert (status, out) == (1, "")
+    assert err.startswith(f"kzoo: {gone}: there is no such file")
+    assert not (tmp_path / "out").exists()

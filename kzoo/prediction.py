@@ -1,0 +1,107 @@
+"""What a trained model finds in picture files, drawn and written down."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kzoo.data.pictures import check_picture, read_picture
+from kzoo.data.resize import PADDING, fit, to_own_pixels
+from kzoo.trained import Trained
+from kzoo.visualize import draw_detections
+
+
+def drawings(pictures: Sequence[Path], output: Path) -> dict[Path, Path]:
+    """Where each picture will be drawn, `output/NAME.png`, once all are known to be pictures.
+
+    Raises:
+        DataError: a file is not a picture.
+        ValueError: there is no picture, `output` is a file, two pictures would be drawn in the same place, or
+            one onto itself.
+    """
+    if not pictures:
+        raise ValueError("pictures: none were given.")
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"output={output}: a file; give a directory.")
+    drawn: dict[Path, Path] = {}
+    for path in pictures:
+        target = output / f"{path.stem}.png"
+        if target in drawn.values():
+            [first] = [other for other in drawn if drawn[other] == target]
+            raise ValueError(f"{first} and {path} would both be drawn in {target}.")
+        if target.resolve() == path.resolve():
+            raise ValueError(f"output={output}: {path} would be drawn onto itself; give another directory.")
+        check_picture(path)
+        drawn[path] = target
+    return drawn
+
+
+def predict_files(model: Trained, drawn: dict[Path, Path], output: Path, score_threshold: float) -> None:
+    """Draws what a model finds in each picture, and writes it to `output/predictions.json`.
+
+    The file has for each picture its `picture` (path), `height`, `width` and `objects`, each with `box` (xyxy
+    in the picture's own pixels), `score`, `class` and `label` (null if it has no name).
+
+    Args:
+        model: a detector.
+        drawn: from a picture to where it is to be drawn, as `drawings` tells.
+        output: the directory to write to; it is made if it is not there.
+        score_threshold: objects with a lower score are left out.
+
+    Raises:
+        DataError: a file is not a picture.
+        ValueError: the model is not a detector.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    predictions = []
+    for path, target in drawn.items():
+        picture = read_picture(path)
+        found = find_objects(model, picture, score_threshold)
+        Image.fromarray(draw_detections(picture, found, model.labels or (), score_threshold)).save(target)
+        print(f"{path}: {len(found['boxes'])} found, drawn in {target}")
+        predictions.append(_written(path, picture, found, model.labels))
+    (output / "predictions.json").write_text(json.dumps(predictions, indent=1, ensure_ascii=False) + "\n")
+
+
+def find_objects(model: Trained, picture: np.ndarray, score_threshold: float) -> dict[str, np.ndarray]:
+    """What a model finds in one picture of any size.
+
+    Args:
+        model: a detector. Where it takes one size only, the picture is letterboxed to it.
+        picture: uint8 [H, W, 3].
+        score_threshold: objects with a lower score are left out.
+
+    Returns:
+        `boxes` float32 [n, 4] xyxy in pixels of `picture`, `scores` [n] descending, `classes` int32 [n].
+
+    Raises:
+        ValueError: the model's answers are not those of a detector.
+    """
+    size = picture.shape[:2]
+    given, scale = picture, np.ones(2)
+    if None not in model.input_size:
+        height, width = fit(size, model.input_size, "letterbox")
+        scale = np.array([height, width]) / size
+        given = np.full([*model.input_size, 3], PADDING, np.uint8)
+        given[:height, :width] = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+    answers = model.predict(given[np.newaxis])
+    if "num_detections" not in answers:
+        raise ValueError(f"the model finds no boxes: it answers with {', '.join(sorted(answers))}.")
+    boxes, scores, classes = (np.asarray(answers[key])[0] for key in ("boxes", "scores", "classes"))
+    kept = (classes >= 0) & (scores >= score_threshold)
+    boxes = to_own_pixels(boxes[kept], scale, np.array(size))
+    return {"boxes": boxes, "scores": scores[kept], "classes": classes[kept]}
+
+
+def _written(
+    path: Path, picture: np.ndarray, found: dict[str, np.ndarray], labels: tuple[str, ...] | None
+) -> dict:
+    objects = [
+        {"box": box, "score": score, "class": label, "label": labels[label] if labels else None}
+        for box, score, label in zip(
+            *(found[key].tolist() for key in ("boxes", "scores", "classes")), strict=True
+        )
+    ]
+    return {"picture": str(path), "height": picture.shape[0], "width": picture.shape[1], "objects": objects}

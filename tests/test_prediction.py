@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kzoo.data import DataError
+from kzoo.prediction import drawings, find_objects, predict_files
+from kzoo.trained import Trained
+
+
+def detector(input_size=(None, None), labels=None, given=None):
+    """Finds the whole bright part of the picture, and something with a low score."""
+
+    def predict(images):
+        if given is not None:
+            given.append(images)
+        rows, columns = np.nonzero(images[0].min(axis=-1) > 200)
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        return {
+            "boxes": np.array([[box, [0, 0, 5, 5], [0, 0, 0, 0]]], np.float32),
+            "scores": np.array([[0.9, 0.2, 0.0]], np.float32),
+            "classes": np.array([[1, 0, -1]], np.int32),
+            "num_detections": np.array([2], np.int32),
+        }
+
+    return Trained(predict, labels, input_size, 2)
+
+
+def picture_with_square(path=None, size=(60, 120), box=(20, 10, 60, 40)):
+    picture = np.zeros([*size, 3], np.uint8)
+    left, top, right, bottom = box
+    picture[top:bottom, left:right] = 255
+    if path:
+        Image.fromarray(picture).save(path)
+    return picture
+
+
+def test_objects_above_the_threshold():
+    found = find_objects(detector(), picture_with_square(), 0.5)
+    np.testing.assert_array_equal(found["boxes"], [[20, 10, 60, 40]])
+    np.testing.assert_array_equal(found["classes"], [1])
+    assert len(find_objects(detector(), picture_with_square(), 0.1)["boxes"]) == 2
+    assert len(find_objects(detector(), picture_with_square(), 0.0)["boxes"]) == 2  # never padding
+
+
+def test_boxes_come_back_from_the_size_that_the_model_takes():
+    given = []
+    found = find_objects(detector(input_size=(40, 60), given=given), picture_with_square(), 0.5)
+    np.testing.assert_array_equal(found["boxes"], [[20, 10, 60, 40]])
+    assert given[0].shape == (1, 40, 60, 3)
+    assert (given[0][0, 30:] == 114).all()  # 60 x 120 at half the size, padded at the bottom
+    assert given[0].dtype == np.uint8
+
+
+def test_any_size_is_given_as_it_is():
+    given = []
+    picture = picture_with_square()
+    find_objects(detector(given=given), picture, 0.5)
+    np.testing.assert_array_equal(given[0], picture[np.newaxis])
+
+
+def test_a_model_that_finds_no_boxes():
+    with pytest.raises(ValueError, match="answers with probabilities"):
+        find_objects(
+            Trained(lambda images: {"probabilities": images}, None, (None, None), 3),
+            picture_with_square(),
+            0.5,
+        )
+
+
+def test_files(tmp_path, capsys):
+    paths = [tmp_path / "one.png", tmp_path / "two.bmp"]
+    for path in paths:
+        picture_with_square(path)
+    output = tmp_path / "made" / "out"
+    predict_files(detector(labels=("cat", "dog")), drawings(paths, output), output, 0.5)
+
+    written = json.loads((output / "predictions.json").read_text())
+    assert [entry["picture"] for entry in written] == [str(path) for path in paths]
+    assert (written[0]["height"], written[0]["width"]) == (60, 120)
+    [found] = written[0]["objects"]
+    assert (found["box"], found["class"], found["label"]) == ([20, 10, 60, 40], 1, "dog")
+    assert found["score"] == pytest.approx(0.9)
+    for name in ("one.png", "two.png"):
+        drawn = np.asarray(Image.open(output / name))
+        assert drawn.shape == (60, 120, 3)
+        assert (drawn != picture_with_square()).any()
+    assert f"{paths[0]}: 1 found, drawn in {output / 'one.png'}" in capsys.readouterr().out
+
+
+def test_without_labels(tmp_path):
+    picture_with_square(tmp_path / "one.png")
+    output = tmp_path / "out"
+    predict_files(detector(), drawings([tmp_path / "one.png"], output), output, 0.5)
+    assert json.loads((output / "predictions.json").read_text())[0]["objects"][0]["label"] is None
+
+
+def test_nothing_is_written_for_what_is_no_picture(tmp_path):
+    picture_with_square(tmp_path / "one.png")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"text\.png"):
+        drawings([tmp_path / "one.png", tmp_path / "text.png"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_output(tmp_path):
+    (tmp_path / "a").mkdir()
+    first, second = tmp_path / "one.png", tmp_path / "a" / "one.bmp"
+    picture_with_square(first)
+    picture_with_square(second)
+    with pytest.raises(ValueError, match=r"one\.png and .*one\.bmp would both"):
+        drawings([first, second], tmp_path / "out")
+    with pytest.raises(ValueError, match="onto itself"):
+        drawings([first], tmp_path / "a" / "..")
+    with pytest.raises(ValueError, match=r"output=.*one\.png: a file"):
+        drawings([second], first)
+    with pytest.raises(ValueError, match="none were given"):
+        drawings([], tmp_path / "out")

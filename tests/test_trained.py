@@ -1,0 +1,74 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import kzoo
+from kzoo.cli import main
+from kzoo.trained import open_keras, open_trained
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The directory of a run with a small model in it."""
+    directory = tmp_path_factory.mktemp("run")
+    model = kzoo.build(
+        "retinanet",
+        num_classes=2,
+        input_shape=(64, 96, 3),
+        backbone="resnet18",
+        pyramid_channels=8,
+        head_depth=1,
+        score_threshold=0.0,
+    )
+    model.save(directory / "model.keras")
+    return directory
+
+
+@pytest.mark.parametrize("name", ["model.keras", "."])
+def test_a_file_and_the_run_that_has_it(run, name):
+    trained = open_trained(run / name, ("cat", "dog"))
+    assert (trained.input_size, trained.num_classes, trained.labels) == ((64, 96), 2, ("cat", "dog"))
+    answers = trained.predict(np.zeros([1, 64, 96, 3], np.uint8))
+    assert set(answers) == {"boxes", "scores", "classes", "num_detections"}
+
+
+def test_an_export_answers_as_the_file_that_it_was_made_from(run, tmp_path, capsys):
+    main(["export", str(run), str(tmp_path / "cats"), "--labels", "cat", "dog"])
+    assert capsys.readouterr().out == f"{tmp_path / 'cats' / '1'}\n"
+    exported = open_trained(tmp_path / "cats")
+    assert (exported.input_size, exported.num_classes, exported.labels) == ((64, 96), 2, ("cat", "dog"))
+    images = np.random.default_rng(0).integers(0, 256, [2, 64, 96, 3], dtype=np.uint8)
+    saved = open_trained(run).predict(images)
+    assert saved["num_detections"].min() > 0
+    for name, values in exported.predict(images).items():
+        np.testing.assert_allclose(values, saved[name], atol=1e-4)
+
+
+def test_opens_where_nothing_of_the_zoo_is_imported_yet(run):
+    script = "import sys, pathlib, kzoo.trained as t; print(t.open_keras(pathlib.Path(sys.argv[1])).zoo_name)"
+    process = subprocess.run([sys.executable, "-c", script, run], capture_output=True, text=True)
+    assert process.stdout.split() == ["retinanet"], process.stderr
+
+
+def test_wrong_number_of_labels(run):
+    with pytest.raises(ValueError, match=r"labels: .* has 2 classes, but 3 names were given"):
+        open_trained(run, ("a", "b", "c"))
+
+
+def test_no_model_there(tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.keras: there is no such file or directory"):
+        open_trained(tmp_path / "gone.keras")
+    with pytest.raises(ValueError, match=r"has no \.keras file"):
+        open_keras(tmp_path)
+    (tmp_path / "weights.h5").touch()
+    with pytest.raises(ValueError, match=r"weights\.h5: a file that is not named \.keras"):
+        open_trained(tmp_path / "weights.h5")
+
+
+def test_several_models_in_a_directory(tmp_path):
+    for name in ("best.keras", "last.keras"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"name one of .*best\.keras, .*last\.keras"):
+        open_trained(tmp_path)
