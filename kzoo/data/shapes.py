@@ -76,6 +76,8 @@ class _Layout:
 @lru_cache(maxsize=16)
 def _annotations(seed: int, split: int, pictures: int, most: int) -> tuple[tuple[np.ndarray, ...], ...]:
     layouts = [_lay_out(_Words(seed, split, index), most) for index in range(pictures)]
+    for layout in layouts:
+        layout.boxes.flags.writeable = False  # they are shared
     return tuple(layout.kinds for layout in layouts), tuple(layout.boxes for layout in layouts)
 
 
@@ -94,7 +96,8 @@ class _Words:
     """A stream of random integers, the same with every version of NumPy."""
 
     def __init__(self, *key: int) -> None:
-        self._state = np.random.RandomState(list(key))
+        self._state = np.random.RandomState(np.random.MT19937(0))  # a seed, so as not to wait for entropy
+        self._state.seed(list(key))
 
     def below(self, bounds: list[int]) -> list[int]:
         """For each bound an integer from 0 to less than the bound."""
@@ -204,13 +207,15 @@ _CANDIDATES = 48  # colours to choose from for one picture
 def _paint(words: _Words, layout: _Layout) -> np.ndarray:
     """uint8 [SIDE, SIDE, 3]."""
     colours = _choose_colours(words, len(layout.kinds))  # [2 + n, 3]: two of the ground, one of each shape
-    picture = _ground(words, colours[0], colours[1])  # int16 [H, W, 3]
+    picture = _ground(words, colours[0], colours[1])  # int16 [3, H, W]: long rows are faster
     _distract(words, picture)
     shades = np.concatenate([colours[:1], colours[2:]])  # row 0 stands for the ground and is not used
     covered = layout.owner > 0
-    picture[covered] = shades[layout.owner[covered]]
-    picture += (words.octets(SIDE, SIDE, 1) >> 4).astype(np.int16) - 8  # grain
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    owner = layout.owner[covered]
+    for channel, shade in zip(picture, shades.T, strict=True):
+        channel[covered] = shade[owner]
+    picture += (words.octets(SIDE, SIDE) >> 4).astype(np.int16) - 8  # grain
+    return np.stack(list(np.clip(picture, 0, 255).astype(np.uint8)), axis=-1)
 
 
 def _choose_colours(words: _Words, shapes: int) -> np.ndarray:
@@ -232,11 +237,12 @@ def _choose_colours(words: _Words, shapes: int) -> np.ndarray:
 
 
 def _ground(words: _Words, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Two colours that run into each other, roughened by octaves of smooth noise. int16 [SIDE, SIDE, 3]."""
+    """Two colours that run into each other, roughened by octaves of smooth noise. int16 [3, SIDE, SIDE]."""
     mix, *rough = (_smooth(words, cell) for cell in _CELLS)  # [H, W], 0 to 255
-    picture = first + ((second - first) * mix[..., None] >> 8)
+    first, second = first[:, None, None], second[:, None, None]
+    picture = first + ((second - first) * mix >> 8)
     roughness = 2 + words.below([4])[0]  # of 32
-    picture += (sum(rough) - np.int16(3 * 128))[..., None] * np.int16(roughness) >> 5
+    picture += (sum(rough) - np.int16(3 * 128)) * np.int16(roughness) >> 5
     return picture
 
 
@@ -265,9 +271,8 @@ def _distract(words: _Words, picture: np.ndarray) -> None:
         x0, y0, x1, y1, *change = words.below([SIDE] * 4 + [97] * 3)
         steps = max(abs(x1 - x0), abs(y1 - y0), 1)
         along = np.arange(steps + 1)
-        picture[y0 + along * (y1 - y0) // steps, x0 + along * (x1 - x0) // steps] += (
-            np.array(change, np.int16) - 48
-        )
+        x, y = x0 + along * (x1 - x0) // steps, y0 + along * (y1 - y0) // steps
+        picture[:, y, x] += np.array(change, np.int16)[:, None] - 48
     for _ in range(dots):
         x, y, side, *change = words.below([SIDE - 3, SIDE - 3, 3] + [129] * 3)
-        picture[y : y + side + 1, x : x + side + 1] += np.array(change, np.int16) - 64
+        picture[:, y : y + side + 1, x : x + side + 1] += np.array(change, np.int16)[:, None, None] - 64
