@@ -39,8 +39,8 @@ def info(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME"
 
 
 def export(
-    model: Annotated[Path, tyro.conf.Positional],
-    directory: Annotated[Path, tyro.conf.Positional],
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
+    directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIRECTORY")],
     labels: tuple[str, ...] = (),
 ) -> None:
     """Exports a trained model as the next version of a SavedModel, for TF Serving.
@@ -56,7 +56,7 @@ def export(
 
 
 def predict(
-    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURES...")],
     model: Path,
     output: Path,
     labels: tuple[str, ...] = (),
@@ -79,7 +79,7 @@ def predict(
 
 
 def evaluate(
-    model: Annotated[Path, tyro.conf.Positional],
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     data: str,
     split: str = "test",
     image_size: tuple[int, int] | None = None,
@@ -134,11 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error, 2)
     try:
         tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="kzoo", description=DESCRIPTION, args=arguments)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         # All that `list` and `info` can be given wrong is a name, and that is the command line's fault.
         _fail(error, 2 if command in ("list", "info") else 1)
 
 
-def _fail(error: ValueError, status: int) -> None:
+def _fail(error: Exception, status: int) -> None:
     print(f"kzoo: {error}", file=sys.stderr)
     raise SystemExit(status)
