@@ -44,6 +44,14 @@ def test_nothing_to_change_changes_nothing(image_size):
     np.testing.assert_array_equal(got["boxes"][0], [0, 0, image_size[1], image_size[0]])
 
 
+@pytest.mark.parametrize(("height", "width"), [(90, 93), (104, 107), (209, 212), (426, 429)])
+def test_rounding_leaves_no_grey_edge_around_a_picture_that_was_shrunk(height, width):
+    own = (3 * height + 1, 3 * width + 2)
+    given = example(np.full([height, width, 3], 7), original_size=own)
+    given["scale"] = tf.constant([height / own[0], width / own[1]])
+    assert (run(given, [1, 2], (height, width), STILL)["images"] == 7).all()
+
+
 @pytest.mark.parametrize("flips", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
 def test_flips_are_exact(flips):
     picture = np.random.default_rng(0).integers(0, 256, [31, 44, 3])
