@@ -37,6 +37,8 @@ class ZooModel(keras.Model):
         """
         for argument, dataset in (("x", x), ("validation_data", kwargs.get("validation_data"))):
             self._check_classes(argument, dataset)
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # the dataset's own matter; Keras would only warn of it
         return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
