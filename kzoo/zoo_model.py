@@ -8,9 +8,10 @@ import tensorflow as tf
 class ZooModel(keras.Model):
     """A functional model that is trained and asked through the same graph.
 
-    Made like any functional model, `ZooModel(inputs, outputs)`, where the inputs are a dict of `images` and of targets,
-    the latter with `keras.Input(..., optional=True)`. Loss layers in the graph add their loss where there are targets,
-    so `compile` takes an optimizer and no loss, `fit` a dataset of dicts, and `predict` pictures alone:
+    Made like any functional model, `ZooModel(inputs, outputs)`, where the inputs are a dict of `images` and
+    of targets, the latter with `keras.Input(..., optional=True)`. Loss layers in the graph add their loss
+    where there are targets, so `compile` takes an optimizer and no loss, `fit` a dataset of dicts, and
+    `predict` pictures alone:
 
         model = kzoo.build("retinanet", num_classes=3, input_shape=(256, 320, 3))
         model.compile(keras.optimizers.AdamW(1e-3))
@@ -24,13 +25,13 @@ class ZooModel(keras.Model):
     zoo_options: dict | None = None
 
     def __call__(self, inputs, *args, **kwargs):
-        """Completes the dict of inputs: bare pictures are `images`, and a target that is not there is None."""
+        """Completes the dict of inputs: bare pictures are `images`, a target that is not there is None."""
         if not isinstance(inputs, dict):
             inputs = {"images": inputs}
         return super().__call__({name: inputs.get(name) for name in self._inputs_struct}, *args, **kwargs)
 
     def fit(self, x=None, *args, **kwargs):
-        """Trains as `keras.Model.fit` does, after a look at whether data and model speak of the same classes.
+        """Trains as `keras.Model.fit` does, once data and model are seen to speak of the same classes.
 
         Raises:
             ValueError: a dataset of `kzoo.data.load` has another number of classes than the model.
@@ -51,9 +52,9 @@ class ZooModel(keras.Model):
         expected = (self.zoo_options or {}).get("num_classes")
         if classes is not None and expected is not None and len(classes) != expected:
             raise ValueError(
-                f"{argument}: the data has {len(classes)} classes ({', '.join(classes)}), but the model was built with "
-                f"num_classes={expected}. Build it with num_classes={len(classes)}, or give the data's loader the "
-                "classes to use."
+                f"{argument}: the data has {len(classes)} classes ({', '.join(classes)}), but the model was "
+                f"built with num_classes={expected}. Build it with num_classes={len(classes)}, or give the "
+                "data's loader the classes to use."
             )
 
     def get_config(self):

@@ -17,7 +17,9 @@ BACKBONES: dict[str, Callable[..., dict[int, keras.KerasTensor]]] = {
 }
 
 
-def features_of(images: keras.KerasTensor, backbone: str, frozen: bool = False) -> dict[int, keras.KerasTensor]:
+def features_of(
+    images: keras.KerasTensor, backbone: str, frozen: bool = False
+) -> dict[int, keras.KerasTensor]:
     """The features that a backbone sees in pictures.
 
     Args:

@@ -4,7 +4,7 @@ The 3x3 convolution of a bottleneck has its stride ("v1.5"), the padding is symm
 torchvision's names with `_` for `.`, so that published weights fit by rule.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import layers
@@ -15,8 +15,18 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of RGB in 0-255
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-def convolution(x, channels: int, size: int, stride: int = 1, *, name: str, bn: str, frozen: bool, relu: bool = True):
-    """Convolution, normalisation and, unless told otherwise, ReLU; padded alike on all sides whatever the stride."""
+def convolution(
+    x: keras.KerasTensor,
+    channels: int,
+    size: int,
+    stride: int = 1,
+    *,
+    name: str,
+    bn: str,
+    frozen: bool,
+    relu: bool = True,
+) -> keras.KerasTensor:
+    """Convolution, normalisation and, unless told otherwise, ReLU; padded alike on all sides."""
     if stride > 1 and size > 1:
         x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
     x = layers.Conv2D(
@@ -32,7 +42,9 @@ def convolution(x, channels: int, size: int, stride: int = 1, *, name: str, bn: 
     return layers.ReLU(name=f"{bn}_relu")(x) if relu else x
 
 
-def basic_block(x, channels: int, stride: int, *, name: str, frozen: bool):
+def basic_block(
+    x: keras.KerasTensor, channels: int, stride: int, *, name: str, frozen: bool
+) -> keras.KerasTensor:
     """Two 3x3 convolutions around a shortcut (figure 5, left)."""
     shortcut = _shortcut(x, channels, stride, name=name, frozen=frozen)
     x = convolution(x, channels, 3, stride, name=f"{name}_conv1", bn=f"{name}_bn1", frozen=frozen)
@@ -40,7 +52,9 @@ def basic_block(x, channels: int, stride: int, *, name: str, frozen: bool):
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, shortcut]))
 
 
-def bottleneck(x, channels: int, stride: int, *, name: str, frozen: bool):
+def bottleneck(
+    x: keras.KerasTensor, channels: int, stride: int, *, name: str, frozen: bool
+) -> keras.KerasTensor:
     """1x1, 3x3 and 1x1 convolutions around a shortcut (figure 5, right); four times the channels come out."""
     shortcut = _shortcut(x, 4 * channels, stride, name=name, frozen=frozen)
     x = convolution(x, channels, 1, name=f"{name}_conv1", bn=f"{name}_bn1", frozen=frozen)
@@ -56,7 +70,13 @@ def _shortcut(x, channels: int, stride: int, *, name: str, frozen: bool):
     return convolution(x, channels, 1, stride, name=f"{name}_0", bn=f"{name}_1", frozen=frozen, relu=False)
 
 
-def resnet(images: keras.KerasTensor, *, block, blocks: Sequence[int], frozen: bool) -> dict[int, keras.KerasTensor]:
+def resnet(
+    images: keras.KerasTensor,
+    *,
+    block: Callable[..., keras.KerasTensor],
+    blocks: Sequence[int],
+    frozen: bool,
+) -> dict[int, keras.KerasTensor]:
     """A ResNet's features.
 
     Args:
@@ -84,8 +104,8 @@ def resnet(images: keras.KerasTensor, *, block, blocks: Sequence[int], frozen: b
 def compact(images: keras.KerasTensor, *, frozen: bool) -> dict[int, keras.KerasTensor]:
     """The house's own small residual network, for training from nothing on a few cores.
 
-    Two strided 3x3 convolutions take the place of the wide stem, and three stages of two basic blocks that of four:
-    most of its arithmetic is where a processor does it fast, in channels rather than pixels.
+    Two strided 3x3 convolutions take the place of the wide stem, and three stages of two basic blocks that of
+    four: most of its arithmetic is where a processor does it fast, in channels rather than pixels.
 
     Args:
         images: `[B, H, W, 3]`, RGB, 0-255.

@@ -1,0 +1,1 @@
+"""The layers that the figures are drawn from: anchors, matching, pyramid, heads, decoding."""

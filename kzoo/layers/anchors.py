@@ -18,7 +18,8 @@ def anchors_of_cell(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarr
         ratios: height / width.
 
     Returns:
-        float32 `[len(ratios) * len(sizes), 4]`, xyxy, rounded to whole pixels like torchvision's `AnchorGenerator`.
+        float32 `[len(ratios) * len(sizes), 4]`, xyxy, rounded to whole pixels like torchvision's
+        `AnchorGenerator`.
     """
     stretch = np.sqrt(np.asarray(ratios, np.float32))
     heights = np.outer(stretch, np.asarray(sizes, np.float32)).ravel()
@@ -30,14 +31,15 @@ def anchors_of_cell(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarr
 class Anchors(keras.layers.Layer):
     """The anchors of every level of a pyramid.
 
-    The anchor of row i and column j is centred at pixel (j * stride, i * stride): where a stack of symmetrically
-    padded convolutions looks, and where torchvision puts it.
+    The anchor of row i and column j is centred at pixel (j * stride, i * stride): where a stack of
+    symmetrically padded convolutions looks, and where torchvision puts it.
 
     Args:
         sizes: for each level, finest first, the sides in pixels of its anchors.
         ratios: height / width, the same on every level.
 
-    Input: the pyramid, a dict from level to `[B, H_l, W_l, C]`. Output: a dict from level to float32 `[A_l, 4]`.
+    Input: the pyramid, a dict from level to `[B, H_l, W_l, C]`. Output: a dict from level to float32
+    `[A_l, 4]`, position after position (row by row), and at each the ratios, each in all sizes.
     """
 
     def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float], **kwargs):
@@ -66,7 +68,9 @@ class Anchors(keras.layers.Layer):
             height, width = feature.shape[1:3]
             return height * width * self.per_position if height and width else None
 
-        return {level: keras.KerasTensor((count(feature), 4), "float32") for level, feature in pyramid.items()}
+        return {
+            level: keras.KerasTensor((count(feature), 4), "float32") for level, feature in pyramid.items()
+        }
 
     def get_config(self):
         return super().get_config() | {"sizes": self.sizes, "ratios": self.ratios}

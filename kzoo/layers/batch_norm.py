@@ -8,9 +8,11 @@ import tensorflow as tf
 class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalisation (Ioffe and Szegedy 2015) over the channels of `[B, H, W, C]`, in one fused kernel.
 
-    The weights and what they mean are those of `keras.layers.BatchNormalization`, which computes the same in half a
-    dozen passes over the features. With `synchronized=True` the statistics are shared by all replicas and Keras's own
-    computation is used.
+    The weights and what they mean are those of `keras.layers.BatchNormalization`, which computes the same in
+    half a dozen passes over the features. One thing differs: the moving variance takes a batch's unbiased
+    estimate, N / (N - 1) times its variance for N pixels, as PyTorch's does and the fused kernel of Keras 2
+    did; the outputs in training are normalised by the plain variance. With `synchronized=True` the statistics
+    are shared by all replicas and Keras's own computation is used.
 
     Args:
         momentum: share of the old moving statistics that a step keeps; 0.9 is PyTorch's default of 0.1.
@@ -18,7 +20,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         **kwargs: as for `keras.layers.BatchNormalization`; `trainable=False` freezes the statistics too.
     """
 
-    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
     def call(self, inputs, training=None, mask=None):
@@ -36,5 +38,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         )
         if learning:
             self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1.0 - self.momentum))
-            self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1.0 - self.momentum))
+            self.moving_variance.assign(
+                self.moving_variance * self.momentum + variance * (1.0 - self.momentum)
+            )
         return outputs

@@ -1,10 +1,10 @@
-"""Box arithmetic: areas, overlaps, and the coding of boxes as deltas to anchors. Boxes are float32 xyxy pixels."""
+"""Box arithmetic: areas, overlaps, boxes as deltas to anchors. Boxes are float32 xyxy pixels."""
 
 import math
 
 import tensorflow as tf
 
-# Regressed sizes are clamped before `exp`: no anchor grows by more than 1000 / 16, as in torchvision and Detectron.
+# Regressed sizes are clamped before `exp`: no anchor grows by more than 1000 / 16, as in torchvision.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 
 
@@ -49,7 +49,8 @@ def generalized_iou(boxes1: tf.Tensor, boxes2: tf.Tensor) -> tf.Tensor:
     union = area(boxes1) + area(boxes2) - intersection
     enclosing = area(
         tf.concat(
-            [tf.minimum(boxes1[..., :2], boxes2[..., :2]), tf.maximum(boxes1[..., 2:], boxes2[..., 2:])], axis=-1
+            [tf.minimum(boxes1[..., :2], boxes2[..., :2]), tf.maximum(boxes1[..., 2:], boxes2[..., 2:])],
+            axis=-1,
         )
     )
     return tf.math.divide_no_nan(intersection, union) - tf.math.divide_no_nan(enclosing - union, enclosing)
@@ -59,7 +60,8 @@ def encode(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
     """Boxes as deltas to their anchors (Girshick et al. 2014, appendix C).
 
     Args:
-        boxes: `[..., 4]`; a box without size is coded as one of a hundredth of a pixel, so that nothing is infinite.
+        boxes: `[..., 4]`; a box without size is coded as one of a hundredth of a pixel, so that nothing is
+            infinite.
         anchors: `[..., 4]`, with area.
 
     Returns:

@@ -27,8 +27,8 @@ def non_maximum_suppression(
         max_detections: boxes a picture at most.
 
     Returns:
-        `boxes [B, max_detections, 4]`, `scores`, `classes` `[B, max_detections]`, best first, filled up with zero boxes,
-        zero scores and class -1; `num_detections [B]`.
+        `boxes [B, max_detections, 4]`, `scores` and `classes` `[B, max_detections]`, best first, filled up
+        with zero boxes, zero scores and class -1; `num_detections [B]`.
     """
 
     def of_one_picture(picture):
@@ -36,7 +36,12 @@ def non_maximum_suppression(
         # Boxes of different classes are moved so far apart that they never meet.
         apart = (tf.reduce_max(boxes) + 1.0) * tf.cast(classes, tf.float32)
         kept, count = tf.image.non_max_suppression_padded(
-            boxes + apart[:, None], scores, max_detections, nms_threshold, score_threshold, pad_to_max_output_size=True
+            boxes + apart[:, None],
+            scores,
+            max_detections,
+            nms_threshold,
+            score_threshold,
+            pad_to_max_output_size=True,
         )
         filled = tf.range(max_detections) < count
         return {
@@ -59,18 +64,27 @@ def non_maximum_suppression(
 class Detections(keras.layers.Layer):
     """Detections from the logits and deltas of every anchor (Lin et al. 2017, section 4.1, "inference").
 
-    On each level the `CANDIDATES_PER_LEVEL` best pairs of anchor and class are decoded; then non-maximum suppression,
-    class by class. With targets nothing is decoded: the answers are there, and empty.
+    On each level the `CANDIDATES_PER_LEVEL` best pairs of anchor and class are decoded; then non-maximum
+    suppression, class by class. With targets nothing is decoded: the answers are there, and empty.
 
     Args:
-        score_threshold, nms_threshold, max_detections: as for `non_maximum_suppression`.
+        score_threshold: as for `non_maximum_suppression`.
+        nms_threshold: as for `non_maximum_suppression`.
+        max_detections: as for `non_maximum_suppression`.
+        **kwargs: `name`.
 
-    Inputs: logits `[B, A, C]`, deltas `[B, A, 4]`, anchors (dict from level to `[A_l, 4]`), images `[B, H, W, 3]`,
-    classes `[B, G]` (optional, only looked at for being there). Output: a dict of `boxes [B, N, 4]`, `scores [B, N]`,
-    `classes [B, N]`, `num_detections [B]`.
+    Inputs: logits `[B, A, C]`, deltas `[B, A, 4]`, anchors (dict from level to `[A_l, 4]`), images
+    `[B, H, W, 3]`, classes `[B, G]` (optional, only looked at for being there). Output: a dict of
+    `boxes [B, N, 4]`, `scores [B, N]`, `classes [B, N]`, `num_detections [B]`.
     """
 
-    def __init__(self, score_threshold=0.05, nms_threshold=0.5, max_detections=100, **kwargs):
+    def __init__(
+        self,
+        score_threshold: float = 0.05,
+        nms_threshold: float = 0.5,
+        max_detections: int = 100,
+        **kwargs,
+    ):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.supports_jit = False  # the kernel of non-maximum suppression is none of XLA's
@@ -119,7 +133,7 @@ def _best_candidates(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The best pairs of anchor and class of one level: boxes `[B, K, 4]`, scores and classes `[B, K]`.
 
-    The best K pairs are among the classes of the best K anchors, and those are found without sorting all pairs.
+    The best K pairs are among the classes of the best K anchors, which are found without sorting all pairs.
     """
     best_of_anchor = tf.reduce_max(logits, axis=-1)  # [B, A_l]
     _, anchor = tf.math.top_k(best_of_anchor, tf.minimum(CANDIDATES_PER_LEVEL, tf.shape(logits)[1]))

@@ -11,7 +11,7 @@ PRIOR_PROBABILITY = 0.01
 
 
 def prior_bias(probability: float = PRIOR_PROBABILITY) -> keras.initializers.Initializer:
-    """The bias with which every anchor starts at the given probability of an object (Lin et al. 2017, section 4.1)."""
+    """The bias by which every anchor starts at a probability of an object (Lin et al. 2017, section 4.1)."""
     return keras.initializers.Constant(-math.log((1 - probability) / probability))
 
 
@@ -43,7 +43,7 @@ def dense_head(
         `[B, A, outputs]`, the levels one after the other.
     """
     channels = next(iter(pyramid.values())).shape[-1]
-    # Without normalisation the towers start as in the paper; with it the scale does not matter, and He's is safe.
+    # Without normalisation the towers start as in the paper; with it the scale does not matter, He's is safe.
     initializer = keras.initializers.RandomNormal(stddev=0.01) if normalization is None else "he_normal"
     tower = [
         layers.Conv2D(
@@ -71,5 +71,7 @@ def dense_head(
             if normalization == "batch":
                 x = BatchNorm(name=f"{name}_bn_{i}_level_{level}")(x)
             x = layers.ReLU(name=f"{name}_relu_{i}_level_{level}")(x)
-        answers.append(layers.Reshape((-1, outputs), name=f"{name}_level_{level}")(last(x)))  # [B, A_l, outputs]
+        answers.append(
+            layers.Reshape((-1, outputs), name=f"{name}_level_{level}")(last(x))
+        )  # [B, A_l, outputs]
     return layers.Concatenate(axis=1, name=f"{name}_levels")(answers) if len(answers) > 1 else answers[0]

@@ -22,9 +22,11 @@ def match(
         anchors: float32 `[A, 4]`.
         boxes: float32 `[B, G, 4]`, the true boxes.
         classes: int32 `[B, G]`, -1 where there is no object.
-        positive_iou: an anchor that overlaps an object by at least this much answers for the one it overlaps most.
+        positive_iou: an anchor with at least this IoU with an object answers for the one it overlaps most.
         negative_iou: an anchor that overlaps every object by less is background.
-        match_best: also, the anchors that overlap an object most answer for it, however little that is.
+        match_best: also, no anchor that overlaps some object as much as any anchor does is left unmatched,
+            however little that is. It answers for the object that it overlaps most itself, which may be
+            another one, as with torchvision's `allow_low_quality_matches`.
 
     Returns:
         int32 `[B, A]`: the object's index, `BACKGROUND` (-1) or `IGNORED` (-2).
@@ -46,13 +48,18 @@ class Match(keras.layers.Layer):
     """Matches anchors and objects where there are targets; without targets nothing is matched (`[0, A]`).
 
     Args:
-        positive_iou, negative_iou, match_best: as for `match`.
+        positive_iou: as for `match`.
+        negative_iou: as for `match`.
+        match_best: as for `match`.
+        **kwargs: `name`.
 
     Inputs: anchors, a dict from level to `[A_l, 4]`; boxes `[B, G, 4]` and classes `[B, G]`, both optional.
     Output: int32 `[B, A]`, the levels one after the other.
     """
 
-    def __init__(self, positive_iou=0.5, negative_iou=0.4, match_best=True, **kwargs):
+    def __init__(
+        self, positive_iou: float = 0.5, negative_iou: float = 0.4, match_best: bool = True, **kwargs
+    ):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.positive_iou = positive_iou

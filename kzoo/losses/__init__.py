@@ -1,0 +1,1 @@
+"""The loss functions, and the layers that carry them into the graph."""

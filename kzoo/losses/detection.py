@@ -19,7 +19,7 @@ def number_of_positives(matches: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("kzoo")
 class FocalLoss(LossLayer):
-    """Focal loss of every anchor that is not ignored, over the number of positive anchors (Lin et al. 2017, 4.1).
+    """Focal loss of every anchor that is not ignored, over the number of positives (Lin et al. 2017, 4.1).
 
     A picture without objects is all background and teaches that.
 
@@ -93,4 +93,3 @@ class BoxLoss(LossLayer):
 
     def get_config(self):
         return super().get_config() | {"kind": self.kind}
-

@@ -8,8 +8,8 @@ from kzoo.layers import boxes as box
 def focal_loss(logits: tf.Tensor, targets: tf.Tensor, alpha: float = 0.25, gamma: float = 2.0) -> tf.Tensor:
     """Focal loss of independent yes-or-no answers (Lin et al. 2017, equation 5).
 
-    -alpha_t (1 - p_t)^gamma log(p_t), where p_t is the probability of the right answer. With gamma = 0 it is the
-    alpha-balanced cross-entropy (equation 3).
+    -alpha_t (1 - p_t)^gamma log(p_t), where p_t is the probability of the right answer. With gamma = 0 it is
+    the alpha-balanced cross-entropy (equation 3).
 
     Args:
         logits: `[...]`.
@@ -21,7 +21,7 @@ def focal_loss(logits: tf.Tensor, targets: tf.Tensor, alpha: float = 0.25, gamma
         float32 `[...]`.
     """
     logits, targets = tf.cast(logits, tf.float32), tf.cast(targets, tf.float32)
-    # -log(p_t) = softplus(wrong), 1 - p_t = sigmoid(wrong): exact for large logits, where 1 - p_t would cancel.
+    # -log(p_t) = softplus(wrong), 1 - p_t = sigmoid(wrong): exact where 1 - p_t would cancel.
     wrong = logits * (1.0 - 2.0 * targets)
     loss = tf.nn.softplus(wrong) * (targets * (2.0 * alpha - 1.0) + (1.0 - alpha))
     if gamma == 0:
@@ -39,5 +39,5 @@ def smooth_l1(errors: tf.Tensor, beta: float = 1.0 / 9.0) -> tf.Tensor:
 
 
 def giou_loss(boxes: tf.Tensor, true_boxes: tf.Tensor) -> tf.Tensor:
-    """One less the generalised IoU (Rezatofighi et al. 2019) of boxes `[..., 4]` and true boxes `[..., 4]`: 0 to 2."""
+    """One less the generalised IoU (Rezatofighi et al. 2019) of `[..., 4]` with `[..., 4]`: 0 to 2."""
     return 1.0 - box.generalized_iou(boxes, true_boxes)

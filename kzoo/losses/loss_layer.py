@@ -7,8 +7,8 @@ import tensorflow as tf
 class LossLayer(keras.layers.Layer):
     """A layer that adds its loss to the model's, and shows it under the layer's name.
 
-    Subclasses compute in float32 whatever the precision policy, call `add_named_loss` where there are targets, and
-    return their first input as it came.
+    Subclasses compute in float32 whatever the precision policy, call `add_named_loss` where there are
+    targets, and return their first input as it came.
 
     Args:
         weight: how much the loss counts in the total.

@@ -43,7 +43,9 @@ class ServedModel:
         """
         expected = (None, *self.input_shape)
         shape = np.shape(images)
-        if len(shape) != 4 or any(want not in (None, have) for want, have in zip(expected, shape, strict=True)):
+        if len(shape) != 4 or any(
+            want not in (None, have) for want, have in zip(expected, shape, strict=True)
+        ):
             raise ValueError(f"images: shape {shape}, but this model takes {expected} ({self.path}).")
         if shape[0] == 0:
             raise ValueError("images: no picture in the batch.")
@@ -81,7 +83,7 @@ def load(directory: str | os.PathLike) -> ServedModel:
     ]
     if not versions:
         raise ValueError(
-            f"directory={str(directory)!r}: neither a SavedModel (saved_model.pb) nor a folder of numbered versions. "
-            "kzoo.export writes one."
+            f"directory={str(directory)!r}: neither a SavedModel (saved_model.pb) nor a folder of numbered "
+            "versions. kzoo.export writes one."
         )
     return ServedModel(max(versions, key=lambda entry: int(entry.name)))
