@@ -15,9 +15,9 @@ LABELS_FILE = "labels.txt"
 def export(model: keras.Model, directory: str | os.PathLike, labels: Sequence[str] | None = None) -> Path:
     """Writes a model as the next version of a served model.
 
-    The SavedModel's signature `serving_default` goes from `images`, float32 `[B, H, W, 3]` in 0-255, to the answers that
-    `model.predict` gives, under the same names. The folder appears in one move: a server that watches the directory
-    never sees half a model.
+    The SavedModel's signature `serving_default` goes from `images`, float32 `[B, H, W, 3]` in 0-255, to the
+    answers that `model.predict` gives, under the same names. The folder appears in one move: a server that
+    watches the directory never sees half a model.
 
     Args:
         model: a trained model of the zoo.
@@ -35,7 +35,7 @@ def export(model: keras.Model, directory: str | os.PathLike, labels: Sequence[st
         kzoo.export(model, "saved_models/cells", labels=["RBC", "WBC", "Platelets"])
     """
     directory = Path(directory)
-    _check_directory(directory)
+    check_directory(directory)
     _check_labels(model, labels)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=directory) as temporary:
@@ -44,11 +44,14 @@ def export(model: keras.Model, directory: str | os.PathLike, labels: Sequence[st
         return _move_to_next_version(written, directory)
 
 
-def _check_directory(directory: Path) -> None:
+def check_directory(directory: Path, argument: str = "directory") -> None:
+    """Raises a ValueError that names the argument when a file is where a folder is needed."""
     for path in (directory, *directory.parents):
         if path.exists():
             if not path.is_dir():
-                raise ValueError(f"directory={str(directory)!r}: {str(path)!r} is a file; give the path of a folder.")
+                raise ValueError(
+                    f"{argument}={str(directory)!r}: {str(path)!r} is a file; give the path of a folder."
+                )
             return
 
 
@@ -72,7 +75,9 @@ def _write(model: keras.Model, path: Path, labels: Sequence[str] | None) -> None
     archive.write_out(str(path), verbose=False)
     if labels is not None:
         (path / "assets").mkdir(exist_ok=True)
-        (path / "assets" / LABELS_FILE).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+        (path / "assets" / LABELS_FILE).write_text(
+            "".join(f"{label}\n" for label in labels), encoding="utf-8"
+        )
 
 
 def _move_to_next_version(written: Path, directory: Path) -> Path:

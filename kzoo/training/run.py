@@ -2,10 +2,9 @@
 
 import dataclasses
 import json
-import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -14,101 +13,131 @@ import tensorflow as tf
 
 from kzoo import visualize
 from kzoo.evaluation import CocoAP, evaluate_detection, nan_to_none
+from kzoo.serving import check_directory, export, load
 from kzoo.training.schedule import CosineSchedule
+from kzoo.training.settings import Settings
+
+SHOWN = 8  # pictures in predictions.png
 
 
 class Run:
-    """A training run of a detector: it trains, measures, and leaves a folder that tells what happened.
+    """A training run of a detector: trains, measures, exports, and leaves a folder that tells what happened.
 
     The folder holds `settings.json`, `log.csv` (a line an epoch), `model.keras`, `metrics.json` (AP, AP50, AP75, the
     same for each class, seconds, pictures seen), `predictions.png` (beside the truth) and `curves.png`.
 
     Args:
-        directory: the run's folder; made when it is not there. What an earlier run left is overwritten.
-        settings: a dataclass of all that the run was started with.
+        settings: all that the run was started with.
+        classes: the names of the classes.
 
     Raises:
-        ValueError: `directory` is a file, or lies in one.
+        ValueError: `settings.output` or `settings.export` is a file, or lies in one.
     """
 
-    def __init__(self, directory: str | os.PathLike, settings: object) -> None:
-        self.directory = Path(directory)
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise ValueError(f"output={str(directory)!r}: there is a file; give the path of a folder.") from error
+    def __init__(self, settings: Settings, classes: tuple[str, ...]) -> None:
+        self.settings = settings
+        self.classes = classes
+        self.metrics: dict[str, float] = {}
+        self.directory = Path(settings.output)
+        check_directory(self.directory, "output")
+        check_directory(Path(settings.export), "export")
+        self.directory.mkdir(parents=True, exist_ok=True)
         for stale in ("log.csv", "metrics.json", "model.keras", "predictions.png", "curves.png"):
             (self.directory / stale).unlink(missing_ok=True)
-        self._write_json("settings.json", dataclasses.asdict(settings))
-        self.seconds = 0.0
-        self.pictures_seen = 0
+        self._write_json("settings.json", dataclasses.asdict(settings) | {"classes": classes})
 
     def fit(
         self,
         model: keras.Model,
         train: tf.data.Dataset,
         validation: tf.data.Dataset,
-        classes: Sequence[str],
-        *,
-        batch_size: int,
-        learning_rate: float,
-        steps_per_epoch: int,
-        epochs: int,
-        minutes: float | None = None,
+        steps_per_epoch: int | None = None,
     ) -> None:
         """Trains, with COCO's AP after each epoch, and saves the model.
 
         Args:
             model: a compiled detector.
-            train: batches without end.
+            train: batches to learn from.
             validation: batches of the pictures to watch the training by.
-            classes: their names.
-            batch_size: pictures in a batch of `train`.
-            learning_rate: the highest, as `CosineSchedule` takes it.
-            steps_per_epoch: batches in an epoch.
-            epochs: how many, unless `minutes` is given.
-            minutes: train by the clock instead.
+            steps_per_epoch: batches in an epoch; None is all of them, once.
         """
-        length = {"steps": epochs * steps_per_epoch} if minutes is None else {"minutes": minutes}
+        epochs, minutes = self.settings.epochs, self.settings.minutes
+        steps_per_epoch = steps_per_epoch or len(train)
+        if minutes is None:
+            schedule = CosineSchedule(self.settings.learning_rate, steps=epochs * steps_per_epoch)
+        else:
+            schedule = CosineSchedule(self.settings.learning_rate, minutes=minutes)
         start, first_step = time.monotonic(), int(model.optimizer.iterations)
         model.fit(
-            train,
+            train.repeat(),
             epochs=epochs if minutes is None else sys.maxsize,
             steps_per_epoch=steps_per_epoch,
             validation_data=validation,
             callbacks=[
-                CosineSchedule(learning_rate, **length),
-                CocoAP(validation, classes),
+                schedule,
+                CocoAP(validation, self.classes),
                 keras.callbacks.CSVLogger(self.directory / "log.csv"),
+                *([] if minutes is None else [_ProgressByTheClock(schedule)]),
             ],
             verbose=1 if sys.stdout.isatty() else 2,
         )
-        self.seconds = time.monotonic() - start
-        self.pictures_seen = (int(model.optimizer.iterations) - first_step) * batch_size
+        seconds = time.monotonic() - start
+        pictures_seen = (int(model.optimizer.iterations) - first_step) * self.settings.batch_size
+        self.metrics |= {"seconds": round(seconds, 1), "pictures_seen": pictures_seen}
         model.save(self.directory / "model.keras")
 
-    def measure(
-        self, model: keras.Model, test: tf.data.Dataset, classes: Sequence[str], max_detections: int = 100
-    ) -> dict[str, float]:
-        """Measures the model on pictures that it did not learn from, writes `metrics.json` and draws the pictures.
+    def measure(self, model: keras.Model, test: tf.data.Dataset) -> None:
+        """Measures the model on pictures that it did not learn from, and draws what it finds and how it learned.
 
         Args:
             model: the trained detector.
             test: batches without augmentation.
-            classes: their names.
-            max_detections: boxes a picture that count, the best first.
-
-        Returns:
-            The metrics, as written.
         """
-        metrics = evaluate_detection(model.predict_on_batch, test, classes, max_detections)
-        metrics |= {"seconds": round(self.seconds, 1), "pictures_seen": self.pictures_seen}
-        self._write_json("metrics.json", nan_to_none(metrics))
-        batch = {name: np.asarray(values) for name, values in next(iter(test)).items()}
+        self.metrics = evaluate_detection(model.predict_on_batch, test, self.classes) | self.metrics
+        self._write_json("metrics.json", nan_to_none(self.metrics))
+        batch = _first_pictures(test)
         answers = model.predict_on_batch(batch["images"])
-        visualize.side_by_side(batch["images"], batch, answers, classes, self.directory / "predictions.png")
+        path = self.directory / "predictions.png"
+        visualize.side_by_side(batch["images"], batch, answers, self.classes, path)
         visualize.training_curves(self.directory / "log.csv", self.directory / "curves.png")
-        return metrics
+
+    def export(self, model: keras.Model, test: tf.data.Dataset) -> None:
+        """Exports the model, loads the export back by TensorFlow alone, and holds its answers against the model's.
+
+        Args:
+            model: the trained detector.
+            test: batches to ask both about.
+
+        Raises:
+            RuntimeError: the export does not find what the model finds.
+        """
+        self.exported = export(model, self.settings.export, self.classes)
+        images = _first_pictures(test)["images"]
+        expected, served = model.predict_on_batch(images), load(self.exported).predict(images)
+        self.export_difference = float(np.abs(served["boxes"] - expected["boxes"]).max())
+        if self.export_difference > 1e-3:
+            raise RuntimeError(
+                f"{self.exported}: boxes differ from the model's by {self.export_difference:.3g} pixels."
+            )
+
+    def summary(self) -> None:
+        """Prints what was reached, where everything is, and what to try next."""
+        metrics, directory = self.metrics, self.directory
+        each = ", ".join(f"{name} {metrics[f'AP50/{name}']:.3f}" for name in self.classes)
+        print(
+            f"\nAP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f} on pictures that it "
+            f"did not learn from ({metrics['pictures_seen']:,} pictures seen in {metrics['seconds']:.0f} seconds)\n"
+            f"AP50 by class: {each}\n\n"
+            f"  {directory / 'predictions.png'}   what it finds, beside the truth\n"
+            f"  {directory / 'curves.png'}   how it learned\n"
+            f"  {directory / 'metrics.json'}, log.csv, settings.json   the figures\n"
+            f"  {directory / 'model.keras'}   the model, for Keras\n"
+            f"  {self.exported}   the model, for TF Serving: loaded back, its boxes differ by "
+            f"{self.export_difference:.1g} pixels\n\n"
+            "Next:\n"
+            f"  kzoo predict PICTURES --model {self.exported} --output found\n"
+            "  python recipes/retinanet_voc.py --data voc:DIR --minutes 10   on your own pictures"
+        )
 
     def _write_json(self, name: str, content: Mapping) -> None:
         # Written whole or not at all: a reader never finds half a file.
@@ -117,3 +146,22 @@ class Run:
         partial.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
         partial.replace(path)
 
+
+class _ProgressByTheClock(keras.callbacks.ProgbarLogger):
+    """Keras's progress line for a run whose number of epochs nobody knows."""
+
+    def __init__(self, schedule: CosineSchedule) -> None:
+        super().__init__()
+        self._schedule = schedule
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        minutes = self._schedule.minutes
+        print(f"Epoch {epoch + 1}, {minutes * self._schedule.progress():.1f} of {minutes:g} minutes")
+        self.epochs = 1  # of which Keras says nothing
+        super().on_epoch_begin(epoch, logs)
+
+
+def _first_pictures(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
+    """The first few pictures of a dataset, as one batch."""
+    batch = next(iter(dataset.unbatch().batch(SHOWN)))
+    return {name: values.numpy() for name, values in batch.items()}
