@@ -31,6 +31,9 @@ def match(
     Returns:
         int32 `[B, A]`: the object's index, `BACKGROUND` (-1) or `IGNORED` (-2).
     """
+    # One more row of padding: a batch without a row of objects would have nothing to reduce over.
+    boxes = tf.pad(boxes, [[0, 0], [0, 1], [0, 0]])
+    classes = tf.pad(classes, [[0, 0], [0, 1]], constant_values=-1)
     is_object = (classes >= 0)[..., None]  # [B, G, 1]
     iou = tf.where(is_object, box.pairwise_iou(boxes, anchors), -1.0)  # [B, G, A]
     most = tf.reduce_max(iou, axis=1)  # [B, A]

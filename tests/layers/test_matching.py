@@ -1,0 +1,144 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kzoo.layers.matching import BACKGROUND, IGNORED, Match, match
+
+ANCHORS = np.float32([[0, 0, 10, 10], [10, 0, 20, 10], [0, 10, 10, 20], [40, 40, 60, 60]])
+
+
+def plain_iou(a, b):
+    """In float32 as in the code under test, so that ties are ties there, too."""
+    a, b = np.float32(a), np.float32(b)
+    intersection = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    areas = [max(c[2] - c[0], 0) * max(c[3] - c[1], 0) for c in (a, b)]
+    union = np.float32(sum(areas) - intersection)
+    return np.float32(intersection) / union if union else np.float32(0)
+
+
+def plain_match(anchors, boxes, classes, match_best, positive=0.5, negative=0.4):
+    """The rules, anchor by anchor."""
+    objects = [g for g, label in enumerate(classes) if label >= 0]
+    iou = {(g, a): plain_iou(boxes[g], anchors[a]) for g in objects for a in range(len(anchors))}
+    matches = []
+    for a in range(len(anchors)):
+        most = max((iou[g, a] for g in objects), default=np.float32(-1))
+        nearest = next((g for g in objects if iou[g, a] == most), None)  # the first of equals
+        is_best = any(iou[g, a] == max(iou[g, b] for b in range(len(anchors))) > 0 for g in objects)
+        if most >= np.float32(positive) or (match_best and is_best):
+            matches.append(nearest)
+        else:
+            matches.append(BACKGROUND if most < np.float32(negative) else IGNORED)
+    return matches
+
+
+# On a grid of 4 pixels, where many overlaps are equal.
+grid = st.integers(0, 6).map(lambda n: 4 * n)
+grid_boxes = st.tuples(grid, grid, st.integers(0, 4), st.integers(0, 4)).map(
+    lambda b: (b[0], b[1], b[0] + 4 * b[2], b[1] + 4 * b[3])
+)
+anchor_boxes = grid_boxes.filter(lambda b: b[2] > b[0] and b[3] > b[1])
+
+
+@given(
+    anchors=st.lists(anchor_boxes, min_size=1, max_size=8),
+    objects=st.integers(0, 4).flatmap(
+        lambda count: st.lists(
+            st.lists(st.tuples(grid_boxes, st.integers(-1, 2)), min_size=count, max_size=count),
+            min_size=2,
+            max_size=2,
+        )
+    ),
+    match_best=st.booleans(),
+)
+def test_is_the_plain_matcher(anchors, objects, match_best):
+    boxes = np.float32([[b for b, _ in picture] for picture in objects]).reshape(2, -1, 4)
+    classes = np.int32([[label for _, label in picture] for picture in objects]).reshape(2, -1)
+    matches = match(tf.constant(anchors, tf.float32), boxes, classes, 0.5, 0.4, match_best)
+    expected = [plain_match(anchors, b, c, match_best) for b, c in zip(boxes, classes, strict=True)]
+    np.testing.assert_array_equal(matches, expected)
+
+
+def matches_of(boxes, classes, *, match_best):
+    return (
+        match(
+            tf.constant(ANCHORS),
+            tf.constant([boxes], tf.float32),
+            tf.constant([classes]),
+            0.5,
+            0.4,
+            match_best,
+        )
+        .numpy()[0]
+        .tolist()
+    )
+
+
+def test_thresholds_by_hand():
+    # IoU with the first anchor: 0.5 (the limit), then 0.45, then 0.4 (the limit), then 0.39.
+    for height, expected in [(5.0, 0), (4.5, IGNORED), (4.0, IGNORED), (3.9, BACKGROUND)]:
+        boxes = [[0, 0, 10, height]]
+        assert matches_of(boxes, [0], match_best=False) == [expected, BACKGROUND, BACKGROUND, BACKGROUND]
+        assert matches_of(boxes, [0], match_best=True) == [0, BACKGROUND, BACKGROUND, BACKGROUND]
+
+
+def test_an_object_keeps_all_of_its_equally_best_anchors():
+    boxes = [[6, 6, 14, 8]]  # as much of the first anchor as of the second, and little of both
+    assert matches_of(boxes, [1], match_best=True) == [0, 0, BACKGROUND, BACKGROUND]
+    assert matches_of(boxes, [1], match_best=False) == [BACKGROUND] * 4
+
+
+def test_an_anchor_that_is_best_for_one_object_stays_with_the_one_it_overlaps_most():
+    """As with torchvision's `allow_low_quality_matches`: here the small object is left without."""
+    boxes = [[0, 0, 10, 10], [2, 2, 4, 4]]
+    assert matches_of(boxes, [0, 0], match_best=True) == [0, BACKGROUND, BACKGROUND, BACKGROUND]
+
+
+def test_of_equally_near_objects_the_first():
+    assert matches_of([[0, 0, 10, 10]] * 3, [-1, 0, 1], match_best=True)[0] == 1
+
+
+@pytest.mark.parametrize("match_best", [True, False])
+@pytest.mark.parametrize(
+    ("boxes", "classes"),
+    [
+        ([[0, 0, 0, 0]], [-1]),  # padding
+        ([[0, 0, 10, 10], [40, 40, 60, 60]], [-1, -1]),  # padding whose boxes were not cleared
+        ([[100, 100, 120, 120]], [0]),  # overlaps nothing
+        ([[5, 5, 5, 5]], [0]),  # has no area
+        ([[9, 9, 1, 1]], [0]),  # reversed
+    ],
+)
+def test_nothing_to_match_is_background(boxes, classes, match_best):
+    assert matches_of(boxes, classes, match_best=match_best) == [BACKGROUND] * 4
+
+
+@pytest.mark.parametrize("match_best", [True, False])
+def test_no_column_of_objects_at_all(match_best):
+    matches = match(
+        tf.constant(ANCHORS), tf.zeros((2, 0, 4)), tf.zeros((2, 0), tf.int32), 0.5, 0.4, match_best
+    )
+    np.testing.assert_array_equal(matches, np.full([2, 4], BACKGROUND))
+
+
+def test_layer_concatenates_levels_and_is_empty_without_targets():
+    layer = Match()
+    levels = {3: tf.constant(ANCHORS[:3]), 4: tf.constant(ANCHORS[3:])}
+    boxes, classes = tf.constant([[[41.0, 41, 60, 60]]]), tf.constant([[7]])
+    matches = layer(levels, boxes, classes)
+    np.testing.assert_array_equal(matches, [[BACKGROUND, BACKGROUND, BACKGROUND, 0]])
+    assert matches.dtype == tf.int32
+    assert layer(levels, None, None).shape == layer(levels, boxes, None).shape == (0, 4)
+
+
+def test_layer_configuration():
+    config = Match(0.7, 0.3, match_best=False).get_config()
+    layer = Match.from_config(config)
+    assert (layer.positive_iou, layer.negative_iou, layer.match_best) == (0.7, 0.3, False)
+    symbolic = layer(
+        {3: keras.KerasTensor((4, 4))}, keras.KerasTensor((None, 1, 4)), keras.KerasTensor((None, 1))
+    )
+    assert symbolic.dtype == "int32"
