@@ -38,6 +38,9 @@ class Anchors(keras.layers.Layer):
         sizes: for each level, finest first, the sides in pixels of its anchors.
         ratios: height / width, the same on every level.
 
+    Raises:
+        ValueError: an anchor has no area once it is rounded to whole pixels.
+
     Input: the pyramid, a dict from level to `[B, H_l, W_l, C]`. Output: a dict from level to float32
     `[A_l, 4]`, position after position (row by row), and at each the ratios, each in all sizes.
     """
@@ -47,6 +50,12 @@ class Anchors(keras.layers.Layer):
         super().__init__(**kwargs)
         self.sizes = [list(level) for level in sizes]
         self.ratios = list(ratios)
+        for level in self.sizes:
+            if not np.all(anchors_of_cell(level, self.ratios)):  # an anchor without area has no deltas
+                raise ValueError(
+                    f"anchors: sizes {level} with ratios {self.ratios} make a side of 0 pixels, rounded to "
+                    "whole pixels; larger anchor sizes are expected."
+                )
 
     @property
     def per_position(self) -> int:

@@ -8,6 +8,7 @@ from kzoo.layers.batch_norm import BatchNorm
 
 FINEST_LEVEL = 3
 COARSEST_BACKBONE_LEVEL = 5
+MOST_LEVELS = 5
 
 
 @keras.saving.register_keras_serializable("kzoo")

@@ -1,0 +1,82 @@
+import math
+
+import numpy as np
+import pytest
+
+from kzoo.options import check_input_shape, check_integer, check_normalization, check_number, check_numbers
+
+
+@pytest.mark.parametrize("value", [1, 3, np.int64(1)])
+def test_integers_that_are_right(value):
+    check_integer("depth", value, least=1)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, "1", None, True])
+def test_integers_that_are_not(value):
+    with pytest.raises(ValueError, match=rf"^depth={value!r}: a whole number of at least 1 is expected"):
+        check_integer("depth", value, least=1)
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.5, np.float32(0.25)])
+def test_numbers_that_are_right(value):
+    check_number("threshold", value, least=0, most=1)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, "0.5", None, True, [0.5]])
+def test_numbers_that_are_not(value):
+    with pytest.raises(ValueError, match="^threshold=.*: a number from 0 to 1 is expected"):
+        check_number("threshold", value, least=0, most=1)
+
+
+@pytest.mark.parametrize("value", [-1, math.inf, math.nan])
+def test_numbers_without_an_upper_end(value):
+    with pytest.raises(ValueError, match=f"^gamma={value}: a number of at least 0 is expected"):
+        check_number("gamma", value, least=0)
+
+
+@pytest.mark.parametrize("values", [(1,), [1.5, 2, 3]])
+def test_lists_of_numbers_that_are_right(values):
+    check_numbers("sizes", values, most=3)
+
+
+@pytest.mark.parametrize("values", [(), [], 32, "32", None, (1, 2, 3, 4)])
+def test_lists_of_numbers_of_a_wrong_length_or_none(values):
+    with pytest.raises(ValueError, match=r"^sizes=.*: a list of 1 to 3 numbers is expected"):
+        check_numbers("sizes", values, most=3)
+    if not values:
+        with pytest.raises(ValueError, match=r"^sizes=.*: a list of one or more numbers is expected"):
+            check_numbers("sizes", values)
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, math.nan, math.inf, "8", None])
+def test_lists_with_something_that_is_no_positive_number(wrong):
+    with pytest.raises(ValueError, match=rf"^sizes=.*: {wrong!r} is in it, but positive numbers"):
+        check_numbers("sizes", [8, wrong])
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3), [64, 100, 3], (None, None, 3), (None, 64, 3)])
+def test_input_shapes_that_are_right(shape):
+    check_input_shape(shape, stride=64)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(64, 64), (64, 64, 1), (64.0, 64, 3), ("64", 64, 3), 64, "abc", None, (64, 64, None), (1, 64, 64, 3)],
+)
+def test_input_shapes_that_are_none(shape):
+    with pytest.raises(ValueError, match=r"^input_shape=.*\(height, width, 3\) is expected.*\(64, 64, 3\)"):
+        check_input_shape(shape, stride=64)
+
+
+@pytest.mark.parametrize("shape", [(63, 64, 3), (640, 1, 3), (None, 63, 3), (0, 64, 3), (-64, 64, 3)])
+def test_input_shapes_that_are_too_small(shape):
+    with pytest.raises(ValueError, match=r"^input_shape=.*too small.*the least is \(64, 64, 3\)") as error:
+        check_input_shape(shape, stride=64)
+    assert str(shape) in str(error.value)
+
+
+def test_normalizations():
+    check_normalization(None)
+    check_normalization("batch")
+    with pytest.raises(ValueError, match="^normalization='group': None or \"batch\" is expected"):
+        check_normalization("group")
