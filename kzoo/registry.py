@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from kzoo import models
 from kzoo.choices import check_choice
+from kzoo.tasks import TASKS
 
 if TYPE_CHECKING:
     from kzoo.zoo_model import ZooModel
 
-TASKS: Final = ("classification", "box_regression", "detection", "segmentation", "instance_segmentation")
 REQUIRED: Final = inspect.Parameter.empty
 """Stands in `Entry.options` where an option has no default."""
 

@@ -6,7 +6,8 @@ import pytest
 
 import kzoo
 from kzoo import registry
-from kzoo.registry import REQUIRED, TASKS, Entry, read_entries
+from kzoo.registry import REQUIRED, Entry, read_entries
+from kzoo.tasks import TASKS
 
 TOY = '''
     import sys
@@ -39,7 +40,9 @@ TOY_ENTRY = Entry(
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    """What a test registers is forgotten after it."""
+    """What a test registers is forgotten after it, not so the zoo's own models: their files run only once."""
+    for name in kzoo.list_models():
+        importlib.import_module(kzoo.info(name).module)
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
 
 

@@ -17,7 +17,8 @@ from functools import cache, lru_cache, partial
 import numpy as np
 
 from kzoo.data.faults import DataError
-from kzoo.data.source import TASKS, Info, Split, check_name, check_split
+from kzoo.data.source import Info, Split, check_name, check_split
+from kzoo.tasks import TASKS
 
 KINDS = ("circle", "square", "triangle", "star", "ring")
 SPLITS = {"train": 2000, "val": 200, "test": 200}

@@ -14,8 +14,6 @@ import numpy as np
 from kzoo.choices import check_choice
 from kzoo.data.faults import DataError
 
-TASKS = ("classification", "box_regression", "detection", "segmentation", "instance_segmentation")
-
 
 @dataclass(frozen=True)
 class Info:
@@ -83,7 +81,7 @@ def open_source(
 
     Args:
         spec: the scheme and, after a colon, where the data is.
-        task: what is to be learnt from it; one of `TASKS`.
+        task: what is to be learnt from it; one of `kzoo.tasks.TASKS`.
         classes: names in the order of their numbers; by default the source's own.
         seed: for data that is drawn; files do not depend on it.
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 import kzoo.data
 from kzoo.data import Augmentation, DataError, Info, pipeline, source
 from kzoo.data.source import Split
+from kzoo.tasks import TASKS
 
 SETTINGS = {"image_size": (32, 40), "batch_size": 4}
 
@@ -21,7 +22,7 @@ class FakeSource:
 
     def __init__(self, sizes=((48, 80),) * 10, objects=None):
         objects = objects or [number % 4 for number in range(len(sizes))]
-        self.info = Info("fake", ("a", "b", "c"), {"train": len(sizes)}, source.TASKS)
+        self.info = Info("fake", ("a", "b", "c"), {"train": len(sizes)}, TASKS)
         self.reads = []
         boxes = [
             np.float32([[8 + 16 * k, 8, 16 + 16 * k, 24] for k in range(n)]).reshape(n, 4) for n in objects
