@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from kzoo.data.pictures import check_picture, read_picture
-from kzoo.data.resize import PADDING, fit, to_own_pixels
+from kzoo.data.resize import letterbox, to_own_pixels
 from kzoo.trained import Trained
 from kzoo.visualize import draw_detections
 
@@ -82,10 +82,7 @@ def find_objects(model: Trained, picture: np.ndarray, score_threshold: float) ->
     size = picture.shape[:2]
     given, scale = picture, np.ones(2)
     if None not in model.input_size:
-        height, width = fit(size, model.input_size, "letterbox")
-        scale = np.array([height, width]) / size
-        given = np.full([*model.input_size, 3], PADDING, np.uint8)
-        given[:height, :width] = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+        given, scale = letterbox(picture, model.input_size)
     answers = model.predict(given[np.newaxis])
     if "num_detections" not in answers:
         raise ValueError(f"the model finds no boxes: it answers with {', '.join(sorted(answers))}.")

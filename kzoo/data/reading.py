@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from kzoo.data.resize import PADDING, fit, working_size
+from kzoo.data.resize import PADDING, fit, padded, resized, scale_to, working_size
 from kzoo.data.source import Split
 
 
@@ -41,16 +41,19 @@ def reader(
     def read(index):
         picture, boxes, classes = split.read(int(index)), split.boxes[index], split.classes[index]
         size = picture.shape[:2]
-        scale = (np.array(fit(size, image_size, resize)) / size).astype(np.float32)
+        scale = scale_to(fit(size, image_size, resize), size)
         kept_size = working_size(size, image_size, resize, zoom)
-        layers = {"images": _resized(picture, kept_size, Image.Resampling.BILINEAR)}
+        layers = {"images": resized(picture, kept_size)}
         if "masks" in parts:
             layers["masks"] = _masks(split.read_masks(int(index)), max_objects, kept_size)
         if "segmentation" in parts:
             layers["segmentation"] = _segmentation(split.read_masks(int(index)), classes, kept_size)
         if not zoom:
             boxes = boxes * scale[[1, 0, 1, 0]]
-            layers = {name: _padded(layer, image_size, name) for name, layer in layers.items()}
+            layers = {
+                name: padded(layer, image_size, PADDING if name == "images" else 0)
+                for name, layer in layers.items()
+            }
         free = max_objects - len(classes)
         example = layers | {
             "boxes": np.pad(boxes, [(0, free), (0, 0)]),
@@ -73,16 +76,11 @@ def reader(
     return read_in_graph
 
 
-def _resized(layer, size, resampling):
-    """A layer [H, W] or [H, W, 3], antialiased by Pillow, which lets other threads run meanwhile."""
-    return np.asarray(Image.fromarray(layer).resize(size[::-1], resampling))
-
-
 def _masks(masks, max_objects, size):
     """Masks bool [n, H, W] as uint8 [h, w, G]."""
     layers = np.zeros([*size, max_objects], np.uint8)
     for place, mask in enumerate(masks):
-        layers[..., place] = _resized(mask.astype(np.uint8), size, Image.Resampling.NEAREST)
+        layers[..., place] = resized(mask.astype(np.uint8), size, Image.Resampling.NEAREST)
     return layers
 
 
@@ -91,10 +89,4 @@ def _segmentation(masks, classes, size):
     labels = np.zeros(masks.shape[1:], np.uint8)
     for mask, label in zip(masks, classes, strict=True):
         labels[mask] = label + 1
-    return _resized(labels, size, Image.Resampling.NEAREST)[..., None]
-
-
-def _padded(layer, image_size, name):
-    """A layer [h, w, C] at the top left of [H, W, C]."""
-    gaps = [(0, given - kept) for given, kept in zip(image_size, layer.shape, strict=False)]
-    return np.pad(layer, [*gaps, (0, 0)], constant_values=PADDING if name == "images" else 0)
+    return resized(labels, size, Image.Resampling.NEAREST)[..., None]

@@ -1,4 +1,4 @@
-"""How a picture is made to fit the size that a model is given, and how boxes find the way back. NumPy only.
+"""How a picture is made to fit the size that a model is given, and how its boxes find back. No TensorFlow.
 
 `"letterbox"` keeps the proportions: the picture lies at the top left, grey fills what is left at the bottom
 and at the right. `"stretch"` fills the whole size. Either way a point moves by one factor along each axis:
@@ -9,6 +9,7 @@ and at the right. `"stretch"` fills the whole size. Either way a point moves by 
 import math
 
 import numpy as np
+from PIL import Image
 
 RESIZES = ("letterbox", "stretch")
 PADDING = 114  # a mid grey: near the mean of photographs, so that the edge of the picture stays a weak one
@@ -57,6 +58,43 @@ def working_size(
         for least, own in zip(fitted, original_size, strict=True)
     )
     return height, width
+
+
+def letterbox(picture: np.ndarray, image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """One picture as a model is given it, the same way as `kzoo.data.load` does.
+
+    Args:
+        picture: uint8 [h, w, 3].
+        image_size: height H and width W that the model is given.
+
+    Returns:
+        The picture, uint8 [H, W, 3], and the scale, float32 [2] (y, x): the factor from own to given pixels.
+    """
+    size = fit(picture.shape[:2], image_size, "letterbox")
+    return padded(resized(picture, size), image_size, PADDING), scale_to(size, picture.shape[:2])
+
+
+def scale_to(size: tuple[int, int], original_size: tuple[int, int]) -> np.ndarray:
+    """The factor float32 [2] (y, x) from a picture's own pixels to those that it has at another size."""
+    return (np.array(size) / original_size).astype(np.float32)
+
+
+def resized(
+    layer: np.ndarray,
+    size: tuple[int, int],
+    resampling: Image.Resampling = Image.Resampling.BILINEAR,
+) -> np.ndarray:
+    """A layer uint8 [H, W] or [H, W, 3] at another (height, width).
+
+    It is antialiased by Pillow, which lets other threads run meanwhile.
+    """
+    return np.asarray(Image.fromarray(layer).resize(size[::-1], resampling))
+
+
+def padded(layer: np.ndarray, image_size: tuple[int, int], fill: int) -> np.ndarray:
+    """A layer [h, w, C] at the top left of [H, W, C], the rest filled."""
+    gaps = [(0, given - kept) for given, kept in zip(image_size, layer.shape, strict=False)]
+    return np.pad(layer, [*gaps, (0, 0)], constant_values=fill)
 
 
 def to_own_pixels(boxes: np.ndarray, scale: np.ndarray, original_size: np.ndarray) -> np.ndarray:

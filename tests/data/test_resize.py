@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kzoo.data.resize import fit, to_own_pixels, working_size
+from kzoo.data.resize import PADDING, fit, letterbox, to_own_pixels, working_size
 
 sizes = st.tuples(st.integers(1, 2000), st.integers(1, 2000))
 
@@ -55,3 +55,22 @@ def test_working_size_suffices_to_zoom_in_but_invents_no_pixels():
     assert working_size((480, 640), (256, 320), "letterbox", 1.5) == (360, 480)
     assert working_size((250, 320), (256, 320), "letterbox", 1.5) == (250, 320)
     assert working_size((25, 32), (256, 320), "letterbox", 1.5) == (250, 320)
+
+
+def test_letterbox_of_a_picture():
+    picture = np.zeros([60, 120, 3], np.uint8)
+    picture[:, 60:] = [10, 200, 30]
+    given, scale = letterbox(picture, (40, 60))
+    assert (given.shape, given.dtype, scale.dtype) == ((40, 60, 3), np.uint8, np.float32)
+    np.testing.assert_array_equal(scale, [0.5, 0.5])
+    np.testing.assert_array_equal(given[:30, :29], np.zeros([30, 29, 3]))
+    np.testing.assert_array_equal(given[:30, 31:], np.broadcast_to([10, 200, 30], [30, 29, 3]))
+    assert (given[30:] == PADDING).all()
+
+
+@given(sizes, sizes)
+def test_the_scale_of_a_letterbox_is_that_of_whole_pixels(own, image_size):
+    own, image_size = ([min(side, 50) for side in size] for size in (own, image_size))
+    given, scale = letterbox(np.zeros([*own, 3], np.uint8), tuple(image_size))
+    filled = (given == 0).all(axis=-1)
+    np.testing.assert_allclose(scale * own, [filled.any(axis=1).sum(), filled.any(axis=0).sum()], rtol=1e-6)
