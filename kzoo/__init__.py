@@ -7,13 +7,14 @@ kzoo.list_models()
 model = kzoo.build("retinanet", num_classes=3)
 ```
 
-`import kzoo` does not import TensorFlow: what needs it is loaded on first use.
+`import kzoo` does not import TensorFlow: what needs it is loaded on first use. Once kzoo is imported,
+`keras.models.load_model` opens the zoo's models.
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
-from kzoo import models
+from kzoo import keras_objects, models
 from kzoo.registry import build, info, list_models, register
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ __all__ = [
     "training",
     "visualize",
 ]
+
+keras_objects.announce()
 
 _LAZY_MODULES = {"data", "evaluation", "training", "visualize"}
 _LAZY_NAMES = {"ZooModel": "kzoo.zoo_model", "export": "kzoo.serving", "load": "kzoo.serving"}

@@ -1,6 +1,5 @@
 """A trained model from a path, the same to ask whether it was saved, exported or left by a run."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +79,6 @@ def open_keras(path: Path) -> "ZooModel":
         )
     if files[0].suffix != ".keras":
         raise ValueError(f"{path}: a file that is not named .keras, which `model.save` writes.")
-    # Keras finds a model's own layers only once their modules are imported; a builder imports what it needs.
-    for name in kzoo.list_models():
-        importlib.import_module(kzoo.info(name).module)
     import keras
 
     return keras.models.load_model(files[0])

@@ -19,10 +19,18 @@ class ZooModel(keras.Model):
         model.predict(images)["boxes"]
 
     `zoo_name` and `zoo_options` tell what `kzoo.build` was called with, also after saving and loading.
+    Options that are sequences are tuples.
     """
 
     zoo_name: str | None = None
     zoo_options: dict | None = None
+
+    def __setattr__(self, name, value):
+        if name == "zoo_options":
+            # Past Keras, which would put containers of its own in the place of these.
+            object.__setattr__(self, name, _plain(value))
+        else:
+            super().__setattr__(name, value)
 
     def __call__(self, inputs, *args, **kwargs):
         """Completes the dict of inputs: bare pictures are `images`, a target that is not there is None."""
@@ -67,3 +75,12 @@ class ZooModel(keras.Model):
         model = super().from_config(config, custom_objects=custom_objects)
         model.zoo_name, model.zoo_options = name, options
         return model
+
+
+def _plain(value):
+    """Options as they are whether or not they went through JSON, which knows no tuples."""
+    if isinstance(value, dict):
+        return {name: _plain(option) for name, option in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_plain(part) for part in value)
+    return value

@@ -21,16 +21,7 @@ OPTIONS = {
 def run(tmp_path_factory):
     """The directory of a run with a small model in it."""
     directory = tmp_path_factory.mktemp("run")
-    model = kzoo.build(
-        "retinanet",
-        num_classes=2,
-        input_shape=(64, 96, 3),
-        backbone="resnet18",
-        pyramid_channels=8,
-        head_depth=1,
-        anchor_sizes=(16, 32, 64),
-        score_threshold=0.0,
-    )
+    model = kzoo.build("retinanet", **OPTIONS)
     model.save(directory / "model.keras")
     return directory
 
