@@ -1,0 +1,88 @@
+import keras
+import numpy as np
+import pytest
+
+from kzoo.layers.batch_norm import BatchNorm
+from kzoo.layers.heads import dense_head, prior_bias
+
+# Keras would have the keys of its inputs be their names; levels are numbers.
+pytestmark = pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
+
+
+def model_of(normalization=None, depth=2, levels=(3, 4), channels=8, **kwargs):
+    pyramid = {level: keras.Input((None, None, channels), name=str(level)) for level in levels}
+    options = dict(outputs=5, per_position=2, name="head") | kwargs
+    return keras.Model(pyramid, dense_head(pyramid, depth=depth, normalization=normalization, **options))
+
+
+def features(*sizes, channels=8):
+    rng = np.random.default_rng(0)
+    return {3 + i: rng.normal(size=(2, *size, channels)).astype(np.float32) for i, size in enumerate(sizes)}
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_answers_of_all_levels_one_after_the_other(depth):
+    model = model_of(depth=depth)
+    answers = model(features((4, 6), (2, 3)))
+    assert answers.shape == (2, (4 * 6 + 2 * 3) * 2, 5)
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert len(convolutions) == depth + 1
+
+
+def test_a_single_level():
+    assert model_of(levels=(3,))(features((3, 3))).shape == (2, 18, 5)
+
+
+def test_positions_row_by_row_and_at_each_its_anchors():
+    model = model_of(depth=0, levels=(3,), channels=1)
+    layer = model.get_layer("head_out")
+    kernel = np.zeros(layer.kernel.shape)
+    kernel[1, 1, 0] = 10.0 ** np.arange(10)  # an output channel each its own power of ten
+    layer.set_weights([kernel, np.zeros(10)])
+    feature = np.arange(1.0, 7).reshape(1, 2, 3, 1)
+    expected = np.arange(1.0, 7)[:, None] * 10.0 ** np.arange(10)  # [positions, anchors * outputs]
+    np.testing.assert_allclose(model({3: feature})[0], expected.reshape(12, 5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("normalization", [None, "batch"])
+def test_levels_share_the_convolutions(normalization):
+    """The same feature on both levels has the same answers, as long as no statistics have moved."""
+    model = model_of(normalization)
+    same = features((3, 4))[3]
+    answers = model({3: same, 4: same}).numpy()
+    np.testing.assert_allclose(answers[:, :24], answers[:, 24:], rtol=1e-5, atol=1e-6)
+    assert np.ptp(answers) > 0
+
+
+def test_levels_normalize_by_themselves():
+    model = model_of("batch")
+    normalizations = [layer for layer in model.layers if isinstance(layer, BatchNorm)]
+    assert len(normalizations) == 2 * 2
+    pyramid = features((8, 8), (4, 4))
+    pyramid[4] = 100 * pyramid[4]
+    model(pyramid, training=True)
+    fine, coarse = (model.get_layer(f"head_bn_0_level_{level}") for level in (3, 4))
+    ratio = np.subtract(coarse.moving_variance, 0.9) / np.subtract(fine.moving_variance, 0.9)
+    assert ratio.min() > 1000  # 100 squared, give or take
+
+
+def test_biases_only_where_no_normalization_takes_them_away():
+    for normalization, has_bias in ((None, True), ("batch", False)):
+        model = model_of(normalization)
+        assert model.get_layer("head_conv_0").use_bias == has_bias
+        assert model.get_layer("head_out").use_bias
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.2])
+def test_prior_bias(probability):
+    bias = float(prior_bias(probability)((1,))[0])
+    assert 1 / (1 + np.exp(-bias)) == pytest.approx(probability, rel=1e-5)
+
+
+@pytest.mark.parametrize("normalization", [None, "batch"])
+def test_every_anchor_starts_near_the_prior(normalization):
+    keras.utils.set_random_seed(0)
+    model = model_of(normalization, channels=32, depth=4, bias_initializer=prior_bias())
+    scores = 1 / (1 + np.exp(-model(features((8, 8), (4, 4), channels=32)).numpy()))
+    assert scores.mean() == pytest.approx(0.01, rel=0.15)
+    assert scores.max() < 0.05

@@ -1,0 +1,94 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kzoo.backbones import features_of
+from kzoo.layers.batch_norm import BatchNorm
+from kzoo.layers.pyramid import MOST_LEVELS, UpsampleAdd, feature_pyramid
+
+# Keras would have the keys of its inputs be their names; levels are numbers.
+pytestmark = pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
+
+
+def model_of(levels, channels=4, normalization=None, shape=(None, None)):
+    """From C3 to C5, of 1, 2 and 3 channels, to a pyramid."""
+    features = {level: keras.Input((*shape, level - 2), name=str(level)) for level in (3, 4, 5)}
+    return keras.Model(features, feature_pyramid(features, levels, channels, normalization))
+
+
+def zeros(height, width):
+    sizes = {level: (math.ceil(height / 2**level), math.ceil(width / 2**level)) for level in (3, 4, 5)}
+    return {level: tf.zeros((2, *size, level - 2)) for level, size in sizes.items()}
+
+
+@pytest.mark.parametrize("levels", range(1, MOST_LEVELS + 1))
+@pytest.mark.parametrize(("height", "width"), [(128, 256), (250, 333), (129, 127), (8, 8)])
+def test_shapes(levels, height, width):
+    pyramid = model_of(levels)(zeros(height, width))
+    assert list(pyramid) == list(range(3, 3 + levels))
+    for level, feature in pyramid.items():
+        assert feature.shape == (2, math.ceil(height / 2**level), math.ceil(width / 2**level), 4)
+
+
+def test_sizes_come_through_a_backbone_rounded_up():
+    images = keras.Input((250, 333, 3))
+    pyramid = feature_pyramid(features_of(images, "compact"), 5, 4)
+    assert {level: feature.shape[1:3] for level, feature in pyramid.items()} == {
+        level: (math.ceil(250 / 2**level), math.ceil(333 / 2**level)) for level in range(3, 8)
+    }
+
+
+def test_upsampling_repeats_and_cuts():
+    coarse = tf.constant([[1.0, 2], [3, 4]])[None, :, :, None]
+    fine = tf.reshape(tf.range(9.0) * 10, (1, 3, 3, 1))
+    expected = [[1, 11, 22], [31, 41, 52], [63, 73, 84]]
+    np.testing.assert_array_equal(UpsampleAdd()(coarse, fine)[0, :, :, 0], expected)
+
+
+def set_convolutions(model, **centres):
+    """Every convolution sums its input channels at its own pixel, times a factor, plus a bias."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel, bias = layer.get_weights()
+            kernel[:] = 0
+            kernel[kernel.shape[0] // 2, kernel.shape[1] // 2] = centres.get(layer.name, 1.0)
+            layer.set_weights([kernel, bias * 0])
+
+
+def test_top_down_path_by_hand():
+    model = model_of(5, channels=1)
+    set_convolutions(model, fpn_inner_4=10.0, fpn_layer_3=2.0, fpn_p6=-3.0, fpn_p7=1.0)
+    c3 = np.arange(16.0).reshape(1, 4, 4, 1)
+    c4 = np.stack([np.float32([[1, 2], [3, 4]]), np.float32([[5, 5], [5, 5]])], axis=-1)[None]
+    c5 = np.float32([[[[100, 20, 3]]]])
+    pyramid = {level: feature.numpy()[0, :, :, 0] for level, feature in model({3: c3, 4: c4, 5: c5}).items()}
+    p5 = np.float32([[123]])
+    p4 = 10 * np.float32([[6, 7], [8, 9]]) + 123  # inner, plus the coarser level
+    p3 = c3[0, :, :, 0] + np.kron(p4, np.ones([2, 2]))  # before its output convolution
+    np.testing.assert_allclose(pyramid[5], p5)
+    np.testing.assert_allclose(pyramid[4], p4)
+    np.testing.assert_allclose(pyramid[3], 2 * p3)
+    np.testing.assert_allclose(pyramid[6], -3 * p5)
+    np.testing.assert_allclose(pyramid[7], [[0]])  # the ReLU before it
+
+
+def test_strided_levels_look_at_even_pixels():
+    model = model_of(4, channels=1)
+    set_convolutions(model)
+    c5 = np.float32(np.arange(9).reshape(1, 3, 3, 1) * [1, 0, 0])
+    p6 = model({3: np.zeros([1, 12, 12, 1]), 4: np.zeros([1, 6, 6, 2]), 5: c5})[6].numpy()
+    np.testing.assert_allclose(p6[0, :, :, 0], [[0, 2], [6, 8]])
+
+
+@pytest.mark.parametrize(("levels", "count"), [(1, 2), (3, 6), (5, 6)])
+def test_normalization_behind_every_convolution_up_to_p5(levels, count):
+    model = model_of(levels, normalization="batch", shape=(32, 32))
+    normalizations = [layer for layer in model.layers if isinstance(layer, BatchNorm)]
+    assert len(normalizations) == count
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            assert layer.use_bias == (layer.name in ("fpn_p6", "fpn_p7"))
+    assert not [layer for layer in model_of(levels).layers if isinstance(layer, BatchNorm)]
