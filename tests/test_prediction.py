@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from kzoo.data import DataError
+from kzoo.data.faults import DataWarning
 from kzoo.prediction import drawings, find_objects, predict_files
 from kzoo.trained import Trained
 
@@ -113,7 +114,38 @@ def test_bad_output(tmp_path):
         drawings([first, second], tmp_path / "out")
     with pytest.raises(ValueError, match="onto itself"):
         drawings([first], tmp_path / "a" / "..")
-    with pytest.raises(ValueError, match=r"output=.*one\.png: a file"):
-        drawings([second], first)
+    for output in (first, first / "deeper"):
+        with pytest.raises(ValueError, match=r"output=.*one\.png' is a file"):
+            drawings([second], output)
     with pytest.raises(ValueError, match="none were given"):
         drawings([], tmp_path / "out")
+
+
+def test_a_folder_means_its_pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    (folder / "deeper").mkdir(parents=True)
+    names = ["b.png", "a.JPG", *(f"c{number}.bmp" for number in range(8))]
+    for name in [*names, "deeper/d.png"]:
+        picture_with_square(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    picture_with_square(tmp_path / "alone.png")
+    drawn = drawings([tmp_path / "alone.png", folder], tmp_path / "out")
+    assert list(drawn) == [tmp_path / "alone.png", *(folder / name for name in sorted(names))]
+    assert drawn[folder / "a.JPG"] == tmp_path / "out" / "a.png"
+
+
+@pytest.mark.filterwarnings("default::kzoo.data.faults.DataWarning")
+def test_faulty_pictures_in_a_folder(tmp_path):
+    for number in range(9):
+        picture_with_square(tmp_path / f"{number}.png")
+    (tmp_path / "9.png").write_text("no picture")
+    with pytest.warns(DataWarning, match=r"1 fault in 1 of 10 pictures(.|\n)*9\.png: not a picture"):
+        assert len(drawings([tmp_path], tmp_path / "out")) == 9
+    (tmp_path / "8.png").unlink()
+    with pytest.raises(DataError, match=r"1 fault in 1 of 9 pictures, which is more than a tenth"):
+        drawings([tmp_path], tmp_path / "out")
+
+
+def test_a_folder_without_pictures(tmp_path):
+    with pytest.raises(DataError, match=r"a folder without pictures; expected files named \*\.jpg"):
+        drawings([tmp_path], tmp_path / "out")

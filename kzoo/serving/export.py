@@ -9,6 +9,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from kzoo.folders import check_directory
+
 LABELS_FILE = "labels.txt"
 
 
@@ -42,17 +44,6 @@ def export(model: keras.Model, directory: str | os.PathLike, labels: Sequence[st
         written = Path(temporary) / "model"
         _write(model, written, labels)
         return _move_to_next_version(written, directory)
-
-
-def check_directory(directory: Path, argument: str = "directory") -> None:
-    """Raises a ValueError that names the argument when a file is where a folder is needed."""
-    for path in (directory, *directory.parents):
-        if path.exists():
-            if not path.is_dir():
-                raise ValueError(
-                    f"{argument}={str(directory)!r}: {str(path)!r} is a file; give the path of a folder."
-                )
-            return
 
 
 def _check_labels(model: keras.Model, labels: Sequence[str] | None) -> None:
