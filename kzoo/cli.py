@@ -4,7 +4,9 @@ Every command is a function here: its arguments are those of the command line, i
 needs TensorFlow is imported inside the commands, so that the others answer at once.
 """
 
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +15,10 @@ import tyro
 
 import kzoo
 from kzoo.choices import check_choice
+from kzoo.folders import check_directory
+from kzoo.options import check_number
+
+Labels = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
 
 
 def list_(task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None) -> None:
@@ -41,36 +47,43 @@ def info(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME"
 def export(
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIRECTORY")],
-    labels: tuple[str, ...] = (),
+    labels: Labels = (),
 ) -> None:
     """Exports a trained model as the next version of a SavedModel, for TF Serving.
 
     Args:
         model: a .keras file, or a run such as runs/NAME.
         directory: where its versions go, such as saved_models/NAME.
-        labels: the names of the classes, in their order.
+        labels: the names of the classes, in their order; by default those of the run.
     """
-    from kzoo.trained import open_keras
+    from kzoo.trained import open_keras, run_classes
 
-    print(kzoo.export(open_keras(model), directory, labels=list(labels) or None))
+    check_directory(directory)  # first, because opening the model takes seconds
+    labels = labels or run_classes(model)
+    print(kzoo.export(open_keras(model), directory, labels=labels))
 
 
 def predict(
-    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURES...")],
+    pictures: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="PICTURES...", help_behavior_hint="(required)"),
+    ],
     model: Path,
     output: Path,
-    labels: tuple[str, ...] = (),
+    labels: Labels = (),
     score_threshold: float = 0.3,
 ) -> None:
     """Finds objects in pictures: draws them, and writes predictions.json in the pictures' own pixels.
 
     Args:
-        pictures: picture files.
+        pictures: picture files, or folders of them.
         model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME.
         output: the directory to write to.
-        labels: the names of the classes, in their order, where the model does not know them.
+        labels: the names of the classes, in their order; by default those of the export or of the run.
         score_threshold: objects with a lower score are left out.
     """
+    check_number("score_threshold", score_threshold, 0, 1)
     from kzoo.prediction import drawings, predict_files
     from kzoo.trained import open_trained
 
@@ -82,7 +95,7 @@ def evaluate(
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     data: str,
     split: str = "test",
-    image_size: tuple[int, int] | None = None,
+    image_size: Annotated[tuple[int, ...], tyro.conf.arg(metavar="HEIGHT WIDTH", help_behavior_hint="")] = (),
     batch_size: int = 8,
 ) -> None:
     """Measures COCO's average precision of a model on data that has the truth.
@@ -91,18 +104,18 @@ def evaluate(
         model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME.
         data: shapes, voc:DIR, ...
         split: the part of the data.
-        image_size: height and width that the model is given, where it takes any. None: the pictures' own.
+        image_size: height and width that the model is given, where it takes any; by default the pictures'.
         batch_size: pictures at a time.
     """
     from kzoo.trained import open_trained
 
     trained = open_trained(model)
     if None not in trained.input_size:
-        if image_size not in (None, trained.input_size):
+        if image_size and image_size != trained.input_size:
             raise ValueError(f"image_size={image_size}: {model} takes {trained.input_size}.")
         image_size = trained.input_size
     batches = kzoo.data.load(
-        data, split=split, image_size=image_size, batch_size=batch_size, classes=trained.labels
+        data, split=split, image_size=image_size or None, batch_size=batch_size, classes=trained.labels
     )
     if trained.num_classes not in (None, len(batches.classes)):
         raise ValueError(
@@ -132,11 +145,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
             check_choice("command", command, COMMANDS)
     except ValueError as error:
         _fail(error, 2)
+    # What TensorFlow says of itself. Its first lines, from before it reads this, cannot be kept back.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="kzoo", description=DESCRIPTION, args=arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="kzoo", description=DESCRIPTION, args=arguments
+            )
     except (OSError, ValueError) as error:
         # All that `list` and `info` can be given wrong is a name, and that is the command line's fault.
         _fail(error, 2 if command in ("list", "info") else 1)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    """Tells of faults in data without the place in the code, which is not where they are."""
+    from kzoo.data.faults import DataWarning
+
+    if not issubclass(category, DataWarning):
+        message = warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n")
+    print(message, file=sys.stderr)
 
 
 def _fail(error: Exception, status: int) -> None:

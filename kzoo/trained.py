@@ -1,5 +1,7 @@
 """A trained model from a path, the same to ask whether it was saved, exported or left by a run."""
 
+import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ import kzoo
 
 if TYPE_CHECKING:
     from kzoo.zoo_model import ZooModel
+
+EXPECTED = "a model is a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME"
 
 
 @dataclass(frozen=True)
@@ -35,30 +39,48 @@ def open_trained(path: Path, labels: tuple[str, ...] | None = None) -> Trained:
 
     Args:
         path: `model.keras`, `runs/NAME` or `saved_models/NAME`.
-        labels: the names of the classes, where the model itself does not know them.
+        labels: the names of the classes, by default those of the export or of the run.
 
     Raises:
         ValueError: there is no model at `path`, or it has another number of classes than there are labels.
     """
     if path.is_dir() and not list(path.glob("*.keras")):
+        if not [*path.glob("saved_model.pb"), *path.glob("*/saved_model.pb")]:
+            raise ValueError(f"{path}: there is no model in it; {EXPECTED}.")
         served = kzoo.load(path)
-        trained = Trained(
-            predict=served.predict,
-            labels=labels or served.labels,
-            input_size=served.input_shape[:2],
-            num_classes=len(served.labels) if served.labels else None,
-        )
+        known, predict, size = served.labels, served.predict, served.input_shape[:2]
+        num_classes = len(known) if known else None
     else:
+        known = run_classes(path)
         model = open_keras(path)
-        height, width = model.input["images"].shape[1:3]
-        trained = Trained(
-            model.predict_on_batch, labels, (height, width), model.zoo_options.get("num_classes")
-        )
-    if labels and trained.num_classes not in (None, len(labels)):
+        predict, size = model.predict_on_batch, tuple(model.input["images"].shape[1:3])
+        num_classes = (model.zoo_options or {}).get("num_classes")
+    origin, names = ("labels", labels) if labels else (f"{path}: classes in settings.json", known)
+    if names and num_classes not in (None, len(names)):
         raise ValueError(
-            f"labels: {path} has {trained.num_classes} classes, but {len(labels)} names were given."
+            f"{origin}: {len(names)} names ({', '.join(names)}), but {path} has {num_classes} classes."
         )
-    return trained
+    return Trained(predict, names, size, num_classes)
+
+
+def run_classes(path: Path) -> tuple[str, ...] | None:
+    """The names of the classes that a run wrote down in its `settings.json`, or None if there are none.
+
+    Args:
+        path: the directory of the run, or the `.keras` file in it.
+
+    Raises:
+        ValueError: its `settings.json` is no JSON.
+    """
+    file = (path if path.is_dir() else path.parent) / "settings.json"
+    if not file.is_file():
+        return None
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: no JSON ({error}); expected what a run wrote.") from error
+    classes = settings.get("classes") if isinstance(settings, dict) else None
+    return tuple(classes) if classes else None
 
 
 def open_keras(path: Path) -> "ZooModel":
@@ -73,12 +95,14 @@ def open_keras(path: Path) -> "ZooModel":
     if not files:
         raise ValueError(f"{path}: has no .keras file in it.")
     if not files[0].is_file():
-        raise ValueError(
-            f"{path}: there is no such file or directory; "
-            "a model is a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME."
-        )
+        raise ValueError(f"{path}: there is no such file or directory; {EXPECTED}.")
     if files[0].suffix != ".keras":
         raise ValueError(f"{path}: a file that is not named .keras, which `model.save` writes.")
+    if not zipfile.is_zipfile(files[0]):
+        raise ValueError(f"{files[0]}: not a whole .keras file; expected what `model.save` writes.")
     import keras
 
-    return keras.models.load_model(files[0])
+    model = keras.models.load_model(files[0])
+    if not isinstance(model, kzoo.ZooModel):
+        raise ValueError(f"{files[0]}: a model of Keras, but none that kzoo has built.")
+    return model

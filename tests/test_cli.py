@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -120,6 +122,7 @@ def test_eval_prints_the_table(capsys, use):
     [
         ({"num_classes": 2}, (), "shapes has 5 classes (circle, "),
         ({}, ("--image-size", "32", "32"), "image_size=(32, 32): model.keras takes (64, 64)"),
+        ({"input_size": (None, None)}, ("--image-size", "32"), "image_size=(32,): give (height, width)"),
         ({}, ("--split", "valid"), 'shapes: split="valid": unknown. Nearest: "val"'),
     ],
 )
@@ -150,3 +153,44 @@ def test_predict_on_what_is_no_picture(capsys, use, tmp_path):
     assert (status, out) == (1, "")
     assert err.startswith(f"kzoo: {gone}: there is no such file")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("threshold", ["2", "-0.1", "nan"])
+def test_predict_with_a_wrong_threshold(capsys, use, threshold):
+    use()
+    status, _, err = run(
+        capsys, "predict", "a.png", "--model", "m", "--output", "out", "--score-threshold", threshold
+    )
+    assert status == 1
+    assert err == f"kzoo: score_threshold={float(threshold)}: a number from 0 to 1 is expected.\n"
+
+
+@pytest.mark.filterwarnings("default::kzoo.data.faults.DataWarning")
+def test_faults_in_data_are_told_without_a_place_in_the_code(capsys, use, tmp_path):
+    use()
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(9):
+        Image.new("RGB", (50, 40)).save(folder / f"{number}.png")
+    (folder / "9.png").write_text("no picture")
+    status, _, err = run(capsys, "predict", str(folder), "--model", "m", "--output", str(tmp_path / "out"))
+    assert status == 0
+    first, second = err.splitlines()
+    assert first == f"{folder}: 1 fault in 1 of 10 pictures. What is faulty is left out:"
+    assert second.startswith(f"  {folder / '9.png'}: not a picture")
+
+
+def test_export_into_a_file_is_told_before_the_model_is_opened(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    status, out, err = run(capsys, "export", str(tmp_path / "gone.keras"), str(tmp_path / "file"))
+    assert (status, out) == (1, "")
+    assert "file' is a file; give the path of a folder" in err
+
+
+def test_a_log_level_of_the_users_own_stays(capsys, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    run(capsys, "list")
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    run(capsys, "list")
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "1"

@@ -1,9 +1,12 @@
+import shutil
+
+import keras
 import numpy as np
 import pytest
 
 import kzoo
 from kzoo.cli import main
-from kzoo.trained import open_keras, open_trained
+from kzoo.trained import open_keras, open_trained, run_classes
 
 OPTIONS = {
     "num_classes": 2,
@@ -56,9 +59,42 @@ def test_it_remembers_how_it_was_built(run):
     assert kzoo.build(model.zoo_name, **model.zoo_options).zoo_options == model.zoo_options
 
 
+@pytest.mark.parametrize("name", ["model.keras", "."])
+def test_the_run_tells_the_names_of_its_classes(run, tmp_path, capsys, name):
+    shutil.copy(run / "model.keras", tmp_path)
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"data": "voc:DIR", "classes": ["cat", "dog"]}')
+    assert open_trained(tmp_path / name).labels == ("cat", "dog")
+    assert open_trained(tmp_path / name, ("a", "b")).labels == ("a", "b")
+    main(["export", str(tmp_path / name), str(tmp_path / "saved")])
+    assert (tmp_path / "saved/1/assets/labels.txt").read_text() == "cat\ndog\n"
+    settings.write_text('{"classes": ["cat"]}')
+    with pytest.raises(ValueError, match=r"settings\.json: 1 names \(cat\), but .* has 2 classes"):
+        open_trained(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"classes": null}'])
+def test_settings_without_classes(tmp_path, content):
+    assert run_classes(tmp_path) is None
+    (tmp_path / "settings.json").write_text(content)
+    assert run_classes(tmp_path) is None
+
+
+def test_broken_settings(tmp_path):
+    (tmp_path / "settings.json").write_text('{"classes": [')
+    with pytest.raises(ValueError, match=r"settings\.json: no JSON"):
+        run_classes(tmp_path / "model.keras")
+
+
 def test_wrong_number_of_labels(run):
-    with pytest.raises(ValueError, match=r"labels: .* has 2 classes, but 3 names were given"):
+    with pytest.raises(ValueError, match=r"labels: 3 names \(a, b, c\), but .* has 2 classes"):
         open_trained(run, ("a", "b", "c"))
+
+
+def test_a_model_of_another_maker(tmp_path):
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"model\.keras: a model of Keras, but none that kzoo has built"):
+        open_trained(tmp_path)
 
 
 def test_no_model_there(tmp_path):
@@ -66,9 +102,19 @@ def test_no_model_there(tmp_path):
         open_trained(tmp_path / "gone.keras")
     with pytest.raises(ValueError, match=r"has no \.keras file"):
         open_keras(tmp_path)
+    with pytest.raises(ValueError, match=r"there is no model in it; a model is a \.keras file, an export"):
+        open_trained(tmp_path)
     (tmp_path / "weights.h5").touch()
     with pytest.raises(ValueError, match=r"weights\.h5: a file that is not named \.keras"):
         open_trained(tmp_path / "weights.h5")
+
+
+def test_a_broken_file(run, tmp_path):
+    whole = (run / "model.keras").read_bytes()
+    for content in (b"", b"text", whole[: len(whole) // 2]):
+        (tmp_path / "model.keras").write_bytes(content)
+        with pytest.raises(ValueError, match=r"model\.keras: not a whole \.keras file"):
+            open_trained(tmp_path)
 
 
 def test_several_models_in_a_directory(tmp_path):
