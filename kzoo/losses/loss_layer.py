@@ -27,5 +27,26 @@ class LossLayer(keras.layers.Layer):
         # Weighted as Keras weights the total, so that the named losses sum to it.
         self.tracker.update_state(loss, sample_weight=batch_size)
 
+    @property
+    def _losses(self) -> list[tf.Tensor]:
+        """Keras's list of what was added by `add_loss`, one for each replica.
+
+        The replicas of a `MirroredStrategy` are threads that take turns in the same layers wherever they wait
+        for each other. From one list a replica would take the losses of others as well: the total shown was too
+        large by half (Keras 3.15).
+        """
+        return self._losses_of_replicas.setdefault(_replica(), [])
+
+    @_losses.setter
+    def _losses(self, losses: list[tf.Tensor]) -> None:
+        self.__dict__["_losses_of_replicas"] = {_replica(): losses}
+
     def get_config(self):
         return super().get_config() | {"weight": self.weight}
+
+
+def _replica() -> int | None:
+    """The number of the replica whose turn it is, None outside of all."""
+    context = tf.distribute.get_replica_context()
+    number = None if context is None else tf.get_static_value(context.replica_id_in_sync_group)
+    return None if number is None else int(number)
