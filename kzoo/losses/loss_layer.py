@@ -32,8 +32,8 @@ class LossLayer(keras.layers.Layer):
         """Keras's list of what was added by `add_loss`, one for each replica.
 
         The replicas of a `MirroredStrategy` are threads that take turns in the same layers wherever they wait
-        for each other. From one list a replica would take the losses of others as well: the total shown was too
-        large by half (Keras 3.15).
+        for each other. From one list a replica would take the losses of others as well: the total shown was
+        too large by half (Keras 3.15).
         """
         return self._losses_of_replicas.setdefault(_replica(), [])
 

@@ -1,0 +1,175 @@
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kzoo
+from kzoo.serving.export import _move_to_next_version
+
+LABELS = ["RBC", "WBC", "Größe 3"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return kzoo.build(
+        "retinanet",
+        num_classes=3,
+        backbone="compact",
+        pyramid_channels=16,
+        head_depth=1,
+        anchor_sizes=(16, 32),
+        score_threshold=0.0,
+        max_detections=20,
+    )
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, [3, 64, 80, 3], dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """The folder of a served model with one version."""
+    directory = tmp_path_factory.mktemp("served") / "new" / "cells"
+    assert kzoo.export(model, directory, labels=LABELS) == directory / "1"
+    return directory
+
+
+def assert_equal_answers(answers, expected):
+    assert set(answers) == set(expected) == {"boxes", "scores", "classes", "num_detections"}
+    assert expected["num_detections"].min() > 0
+    for name, values in expected.items():
+        assert np.asarray(answers[name]).dtype == values.dtype
+        np.testing.assert_allclose(answers[name], values, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_the_signature_answers_as_predict(model, exported, images):
+    signature = tf.saved_model.load(str(exported / "1")).signatures["serving_default"]
+    (spec,) = signature.structured_input_signature[1].values()
+    assert (spec.name, spec.dtype, spec.shape.as_list()) == ("images", tf.float32, [None, None, None, 3])
+    answers = signature(images=tf.constant(images, tf.float32))
+    assert_equal_answers(answers, model.predict(images, verbose=0))
+
+
+def test_load_answers_as_predict_whatever_the_batch(model, exported, images):
+    served = kzoo.load(exported)
+    expected = model.predict(images, verbose=0)
+    assert_equal_answers(served.predict(images), expected)
+    assert_equal_answers(served.predict(images.astype(np.float32), batch_size=2), expected)
+    other = images[:1, :40, :33]
+    assert_equal_answers(served.predict(other), model.predict(other, verbose=0))
+    assert (served.path, served.labels, served.input_shape) == (
+        exported / "1",
+        tuple(LABELS),
+        (None, None, 3),
+    )
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3), (2, 64, 64), (2, 64, 64, 1), (0, 64, 64, 3)])
+def test_pictures_that_the_model_does_not_take(exported, shape):
+    with pytest.raises(ValueError, match="^images: "):
+        kzoo.load(exported).predict(np.zeros(shape, np.uint8))
+
+
+WITHOUT_KZOO = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+answer = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+answers = answer(images=tf.constant(np.load(sys.argv[2]), tf.float32))
+np.savez(sys.argv[3], **{name: values.numpy() for name, values in answers.items()})
+sys.exit("kzoo was imported" if "kzoo" in sys.modules else 0)  # Keras is, by TensorFlow itself
+"""
+
+
+def test_tensorflow_alone_runs_it(model, exported, images, tmp_path):
+    np.save(tmp_path / "images.npy", images)
+    arguments = [exported / "1", tmp_path / "images.npy", tmp_path / "answers.npz"]
+    process = subprocess.run(
+        [sys.executable, "-c", WITHOUT_KZOO, *arguments], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert_equal_answers(np.load(tmp_path / "answers.npz"), model.predict(images, verbose=0))
+
+
+def test_versions_go_up(model, tmp_path):
+    directory = tmp_path / "cells"
+    for version in ("2", "10", "notes", ".export-left"):
+        (directory / version).mkdir(parents=True)
+    assert kzoo.export(model, directory) == directory / "11"
+    left = sorted(entry.name for entry in directory.iterdir())
+    assert left == [".export-left", "10", "11", "2", "notes"]  # and no temporary folder of this export
+    # Of the versions that hold a model the newest by number, and one alone where it is named.
+    (directory / "9").mkdir()
+    (directory / "9" / "saved_model.pb").touch()
+    assert kzoo.load(directory).path == directory / "11"
+    assert kzoo.load(directory / "11").labels is None
+
+
+def test_a_version_that_appears_meanwhile_keeps_its_number(tmp_path, monkeypatch):
+    """Another export takes number 1 between the look for the next number and the move."""
+    written = tmp_path / ".export-x" / "model"
+    written.mkdir(parents=True)
+    (written / "saved_model.pb").write_text("ours")
+    rename = os.rename
+
+    def rename_after_the_other(source, target):
+        if target.name == "1" and not target.exists():
+            target.mkdir()
+            (target / "saved_model.pb").write_text("theirs")
+        rename(source, target)
+
+    monkeypatch.setattr("os.rename", rename_after_the_other)
+    assert _move_to_next_version(written, tmp_path) == tmp_path / "2"
+    assert (tmp_path / "1" / "saved_model.pb").read_text() == "theirs"
+    assert (tmp_path / "2" / "saved_model.pb").read_text() == "ours"
+
+
+class Untouched:
+    """A model that must not be looked at, because what is wrong is told before."""
+
+    zoo_options = {"num_classes": 3}  # noqa: RUF012
+
+
+@pytest.mark.parametrize("path", ["file", "file/cells", "file/cells/deep"])
+def test_a_file_in_the_way(tmp_path, path):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(ValueError, match=r"^directory=.*file' is a file"):
+        kzoo.export(Untouched(), tmp_path / path)
+    assert (tmp_path / "file").read_text() == "precious"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (["a", "b"], ValueError, r"labels=\['a', 'b'\]: 2 names, but the model has 3 classes"),
+        ([], ValueError, "0 names"),
+        ("abc", TypeError, "labels='abc': a list of names"),
+    ],
+)
+def test_labels_that_do_not_fit_leave_nothing(tmp_path, labels, error, message):
+    with pytest.raises(error, match=message):
+        kzoo.export(Untouched(), tmp_path / "cells", labels=labels)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_export_leaves_no_version(tmp_path):
+    with pytest.raises(ValueError, match="Expected a Keras"):
+        kzoo.export(Untouched(), tmp_path / "cells")
+    assert list((tmp_path / "cells").iterdir()) == []
+
+
+def test_no_model_to_load(tmp_path):
+    with pytest.raises(ValueError, match=r"^directory=.*gone'.*no such folder"):
+        kzoo.load(tmp_path / "gone")
+    (tmp_path / "1").mkdir()
+    with pytest.raises(ValueError, match=r"neither a SavedModel.*kzoo\.export writes one"):
+        kzoo.load(tmp_path)
