@@ -4,9 +4,7 @@ Every command is a function here: its arguments are those of the command line, i
 needs TensorFlow is imported inside the commands, so that the others answer at once.
 """
 
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +13,7 @@ import tyro
 
 import kzoo
 from kzoo.choices import check_choice
+from kzoo.command_line import errors_told
 from kzoo.folders import check_directory
 from kzoo.options import check_number
 
@@ -140,33 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     command = arguments[0]
-    try:
-        if not command.startswith("-"):
+    if not command.startswith("-"):
+        with errors_told("kzoo", status=2):
             check_choice("command", command, COMMANDS)
-    except ValueError as error:
-        _fail(error, 2)
-    # What TensorFlow says of itself. Its first lines, from before it reads this, cannot be kept back.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            tyro.extras.subcommand_cli_from_dict(
-                COMMANDS, prog="kzoo", description=DESCRIPTION, args=arguments
-            )
-    except (OSError, ValueError) as error:
-        # All that `list` and `info` can be given wrong is a name, and that is the command line's fault.
-        _fail(error, 2 if command in ("list", "info") else 1)
-
-
-def _show_warning(message, category, filename, lineno, file=None, line=None):
-    """Tells of faults in data without the place in the code, which is not where they are."""
-    from kzoo.data.faults import DataWarning
-
-    if not issubclass(category, DataWarning):
-        message = warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n")
-    print(message, file=sys.stderr)
-
-
-def _fail(error: Exception, status: int) -> None:
-    print(f"kzoo: {error}", file=sys.stderr)
-    raise SystemExit(status)
+    # All that `list` and `info` can be given wrong is a name, and that is the command line's fault.
+    with errors_told("kzoo", status=2 if command in ("list", "info") else 1):
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="kzoo", description=DESCRIPTION, args=arguments)

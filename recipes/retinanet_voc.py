@@ -2,22 +2,20 @@
 
     python recipes/retinanet_voc.py --data voc:DIR --minutes 10
 
-DIR holds JPEGImages, Annotations and ImageSets/Main, or just pictures with annotations beside them. A small residual
-backbone, three levels of pyramid and strong augmentation: made for hundreds of pictures and a few cores.
+DIR holds JPEGImages, Annotations and ImageSets/Main. A small residual backbone, three levels of pyramid and
+strong augmentation: made for hundreds of pictures and a few cores.
 
 Takes: the minutes given, and half a minute to start, to measure and to export.
 Reached: see docs/results.md.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import keras
-import tyro
-
 import kzoo
-from kzoo import training
+from kzoo import command_line, training
 
 
 @dataclass(frozen=True)
@@ -41,22 +39,23 @@ class Settings(training.Settings):
     """The smallest anchor of each level from P3 upwards, in pixels of the fitted picture."""
     splits: tuple[str, str, str] = ("train", "val", "test")
     """To learn from, to watch the training by, to measure the result on."""
-    upright: bool = False
-    """Whether pictures have an up and a down; where not, they are also turned and flipped upside down."""
+    any_way_up: bool = False
+    """Whether pictures have no up and down, as from a microscope: then they are turned, not just mirrored."""
     pictures_per_epoch: int = 2000
     """An epoch is not one pass: small sets would be validated more than trained on."""
 
 
 def main(settings: Settings) -> None:
     """Trains, measures, exports."""
-    training.set_precision(settings.precision)
-    keras.utils.set_random_seed(settings.seed)
+    training.prepare(settings)
 
-    sides = {} if settings.upright else {"vertical_flip": 0.5, "quarter_turns": True}
+    turned = kzoo.data.Augmentation(
+        vertical_flip=0.5 if settings.any_way_up else 0.0, quarter_turns=settings.any_way_up
+    )
     loading = {"image_size": settings.image_size, "batch_size": settings.batch_size, "seed": settings.seed}
     train, validation, test = (
         kzoo.data.load(settings.data, split=split, augment=augment, **loading)
-        for split, augment in zip(settings.splits, (kzoo.data.Augmentation(**sides), False, False), strict=True)
+        for split, augment in zip(settings.splits, (turned, False, False), strict=True)
     )
 
     model = kzoo.build(
@@ -68,15 +67,18 @@ def main(settings: Settings) -> None:
         head_depth=2,
         normalization="batch",
         anchor_sizes=settings.anchor_sizes,
+        box_loss="giou",
     )
     model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
 
     run = training.Run(settings, train.classes)
-    run.fit(model, train, validation, steps_per_epoch=settings.pictures_per_epoch // settings.batch_size)
+    run.fit(
+        model, train, validation, steps_per_epoch=math.ceil(settings.pictures_per_epoch / settings.batch_size)
+    )
     run.measure(model, test)
     run.export(model, test)
     run.summary()
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    command_line.run_recipe(main, Settings, __doc__)

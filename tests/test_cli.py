@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -187,10 +189,11 @@ def test_export_into_a_file_is_told_before_the_model_is_opened(capsys, tmp_path)
     assert "file' is a file; give the path of a folder" in err
 
 
-def test_a_log_level_of_the_users_own_stays(capsys, monkeypatch):
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
-    run(capsys, "list")
-    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
-    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
-    run(capsys, "list")
-    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "1"
+@pytest.mark.parametrize(("own", "expected"), [({}, "1"), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, "0")])
+def test_tensorflow_talks_less_unless_the_user_set_how_much(own, expected):
+    level = "import os, kzoo.command_line; print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    answer = subprocess.run(
+        [sys.executable, "-c", level], env=environment | own, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == expected

@@ -60,7 +60,8 @@ def _write(model: keras.Model, path: Path, labels: Sequence[str] | None) -> None
     images = model.input["images"]
     archive.add_endpoint(
         "serving_default",
-        lambda images: model(images, training=False),
+        # Autograph would look for Python's control flow in Keras's own code, and warn of what it finds there.
+        tf.autograph.experimental.do_not_convert(lambda images: model(images, training=False)),
         input_signature=[tf.TensorSpec(images.shape, tf.float32, name="images")],
     )
     archive.write_out(str(path), verbose=False)

@@ -1,9 +1,9 @@
 """Training: what every recipe shares."""
 
 from kzoo.training.optimizer import adamw
-from kzoo.training.precision import set_precision
+from kzoo.training.precision import prepare, set_precision
 from kzoo.training.run import Run
 from kzoo.training.schedule import CosineSchedule
 from kzoo.training.settings import Settings
 
-__all__ = ["CosineSchedule", "Run", "Settings", "adamw", "set_precision"]
+__all__ = ["CosineSchedule", "Run", "Settings", "adamw", "prepare", "set_precision"]

@@ -4,7 +4,7 @@ import keras
 
 
 def adamw(learning_rate: float, weight_decay: float = 0.02) -> keras.optimizers.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) that leaves biases and normalisation undecayed and tames wild gradients.
+    """AdamW (Loshchilov and Hutter 2019): no decay of biases and normalisation, wild gradients tamed.
 
     Args:
         learning_rate: the highest that a schedule will set.

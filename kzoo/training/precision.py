@@ -6,8 +6,16 @@ import keras
 import tensorflow as tf
 
 from kzoo.choices import check_choice
+from kzoo.training.settings import Settings
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+PROCESSOR = Path("/proc/cpuinfo")  # Linux's; elsewhere nothing is known, and float32 is never wrong
+
+
+def prepare(settings: Settings) -> None:
+    """Sets what has to be set before anything is built: the seed of all that is random, and the precision."""
+    keras.utils.set_random_seed(settings.seed)
+    set_precision(settings.precision)
 
 
 def set_precision(precision: str = "auto") -> str:
@@ -16,8 +24,8 @@ def set_precision(precision: str = "auto") -> str:
     Losses and boxes stay in float32 whatever it is.
 
     Args:
-        precision: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"`, or `"auto"`: bfloat16 where the processor or
-            every GPU has instructions for it, and float32 elsewhere.
+        precision: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"`, or `"auto"`: bfloat16 where the
+            processor or every GPU has instructions for it, and float32 elsewhere.
 
     Returns:
         The precision that was set.
@@ -37,6 +45,5 @@ def _has_bfloat16() -> bool:
     if gpus:
         details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
         return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
-    processor = Path("/proc/cpuinfo")  # Linux; elsewhere nothing is known, and float32 is never wrong
-    flags = processor.read_text() if processor.exists() else ""
+    flags = PROCESSOR.read_text() if PROCESSOR.exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags

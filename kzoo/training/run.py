@@ -5,7 +5,6 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,7 +12,7 @@ import tensorflow as tf
 
 from kzoo import visualize
 from kzoo.evaluation import CocoAP, evaluate_detection, nan_to_none
-from kzoo.serving import check_directory, export, load
+from kzoo.serving import export, load
 from kzoo.training.schedule import CosineSchedule
 from kzoo.training.settings import Settings
 
@@ -21,26 +20,22 @@ SHOWN = 8  # pictures in predictions.png
 
 
 class Run:
-    """A training run of a detector: trains, measures, exports, and leaves a folder that tells what happened.
+    """A training run of a detector: trains, measures, exports, and leaves a folder that tells of it.
 
-    The folder holds `settings.json`, `log.csv` (a line an epoch), `model.keras`, `metrics.json` (AP, AP50, AP75, the
-    same for each class, seconds, pictures seen), `predictions.png` (beside the truth) and `curves.png`.
+    The folder holds `settings.json`, `log.csv` (a line an epoch), `model.keras`, `metrics.json` (AP, AP50,
+    AP75, the same for each class, seconds, pictures seen), `predictions.png` (beside the truth) and
+    `curves.png`.
 
     Args:
         settings: all that the run was started with.
         classes: the names of the classes.
-
-    Raises:
-        ValueError: `settings.output` or `settings.export` is a file, or lies in one.
     """
 
     def __init__(self, settings: Settings, classes: tuple[str, ...]) -> None:
         self.settings = settings
         self.classes = classes
         self.metrics: dict[str, float] = {}
-        self.directory = Path(settings.output)
-        check_directory(self.directory, "output")
-        check_directory(Path(settings.export), "export")
+        self.directory = settings.output
         self.directory.mkdir(parents=True, exist_ok=True)
         for stale in ("log.csv", "metrics.json", "model.keras", "predictions.png", "curves.png"):
             (self.directory / stale).unlink(missing_ok=True)
@@ -87,7 +82,7 @@ class Run:
         model.save(self.directory / "model.keras")
 
     def measure(self, model: keras.Model, test: tf.data.Dataset) -> None:
-        """Measures the model on pictures that it did not learn from, and draws what it finds and how it learned.
+        """Measures the model on pictures that it did not learn from, draws what it finds and how it learned.
 
         Args:
             model: the trained detector.
@@ -102,7 +97,7 @@ class Run:
         visualize.training_curves(self.directory / "log.csv", self.directory / "curves.png")
 
     def export(self, model: keras.Model, test: tf.data.Dataset) -> None:
-        """Exports the model, loads the export back by TensorFlow alone, and holds its answers against the model's.
+        """Exports the model, loads that by TensorFlow alone, and holds its answers against the model's.
 
         Args:
             model: the trained detector.
@@ -125,8 +120,9 @@ class Run:
         metrics, directory = self.metrics, self.directory
         each = ", ".join(f"{name} {metrics[f'AP50/{name}']:.3f}" for name in self.classes)
         print(
-            f"\nAP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f} on pictures that it "
-            f"did not learn from ({metrics['pictures_seen']:,} pictures seen in {metrics['seconds']:.0f} seconds)\n"
+            f"\nAP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f} on pictures "
+            "that it did not learn from "
+            f"({metrics['pictures_seen']:,} pictures seen in {metrics['seconds']:.0f} seconds)\n"
             f"AP50 by class: {each}\n\n"
             f"  {directory / 'predictions.png'}   what it finds, beside the truth\n"
             f"  {directory / 'curves.png'}   how it learned\n"

@@ -7,9 +7,10 @@ import keras
 
 
 class CosineSchedule(keras.callbacks.Callback):
-    """Warms up linearly, then falls along half a cosine to nothing (Loshchilov and Hutter 2017) at the end of the run.
+    """Warms up linearly, then falls along half a cosine to nothing at the end of the run.
 
-    The end is a number of steps, or a time: then the run stops by the clock, wherever it is.
+    The fall is that of Loshchilov and Hutter 2017, equation 5. The end is a number of steps, or a time: then
+    the run stops by the clock, wherever it is.
 
     Args:
         peak: the learning rate after the warm-up.
@@ -52,7 +53,9 @@ class CosineSchedule(keras.callbacks.Callback):
 
     def progress(self) -> float:
         """How much of the run is done, 0 to 1."""
-        done = self._step / self.steps if self.steps else (time.monotonic() - self._start) / (60 * self.minutes)
+        done = (
+            self._step / self.steps if self.steps else (time.monotonic() - self._start) / (60 * self.minutes)
+        )
         return min(done, 1.0)
 
     def factor(self, progress: float) -> float:

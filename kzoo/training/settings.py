@@ -1,13 +1,17 @@
 """What every recipe can be told on its command line."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kzoo.folders import check_directory
+from kzoo.options import check_integer, check_number
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that all recipes share; a recipe has a subclass with its own defaults and what else it needs."""
+    """Settings that all recipes share; a recipe has its own defaults for them, and what else it needs."""
 
     data: str
     """Where the data is: shapes, voc:DIR."""
@@ -31,3 +35,19 @@ class Settings:
     """Where settings, log, metrics, model and pictures go."""
     export: Path
     """Where the SavedModel goes, as its next version."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be, before anything is read or written.
+
+        Raises:
+            ValueError: a number is out of its range, or a file is where a folder is to be.
+        """
+        check_integer("epochs", self.epochs, least=1)
+        check_integer("batch_size", self.batch_size, least=1)
+        check_integer("seed", self.seed, least=0)
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise ValueError(f"minutes={self.minutes!r}: a number of more than 0 is expected.")
+        check_number("learning_rate", self.learning_rate, least=0)
+        check_number("weight_decay", self.weight_decay, least=0)
+        check_directory(self.output, "output")
+        check_directory(self.export, "export")

@@ -1,0 +1,59 @@
+"""What the `kzoo` command and the recipes share at the command line: errors and warnings for people."""
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+
+# What TensorFlow says of itself. Its first lines, from before it reads this, cannot be kept back.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+
+_Settings = TypeVar("_Settings")
+
+
+def run_recipe(recipe: Callable[[_Settings], None], settings: type[_Settings], description: str) -> None:
+    """Runs a recipe with the settings of the command line.
+
+    Args:
+        recipe: what to run.
+        settings: a dataclass, whose fields are the options.
+        description: what the help says first.
+
+    Raises:
+        SystemExit: with 2 if the command line is wrong, with 1 if the work fails on what it was given.
+    """
+    with errors_told(Path(sys.argv[0]).name):
+        recipe(tyro.cli(settings, description=description))
+
+
+@contextlib.contextmanager
+def errors_told(program: str, status: int = 1) -> Iterator[None]:
+    """Tells errors on what was given in one message, and faults in data without a place in the code.
+
+    Args:
+        program: what the message begins with.
+        status: the exit status after an error.
+
+    Raises:
+        SystemExit: in place of a ValueError or an OSError.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
+    except (OSError, ValueError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        raise SystemExit(status) from None
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    from kzoo.data.faults import DataWarning
+
+    if not issubclass(category, DataWarning):
+        message = warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n")
+    print(message, file=sys.stderr)

@@ -1,0 +1,140 @@
+"""The recipes, run for a few seconds from their own files."""
+
+import csv
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import kzoo
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+ANNOTATION = """
+<annotation>
+  <size><width>64</width><height>48</height><depth>3</depth></size>
+  <object>
+    <name>{name}</name>
+    <bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox>
+  </object>
+</annotation>
+"""
+
+
+@pytest.fixture(autouse=True)
+def policy_as_before():
+    before = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.fixture
+def recipe(monkeypatch, tmp_path):
+    """Runs a recipe as the command line would, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *arguments):
+        spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)  # where tyro looks for the docstrings of settings
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        module.command_line.run_recipe(module.main, module.Settings, module.__doc__)
+
+    return run
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """Six pictures of a bright square or a dark one."""
+    directory = tmp_path / "squares"
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (directory / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        picture = np.full((48, 64, 3), 120, np.uint8)
+        x, y = rng.integers(0, [40, 24])
+        picture[y : y + 24, x : x + 24] = (20, 240)[i % 2]
+        Image.fromarray(picture).save(directory / f"JPEGImages/{i}.png")
+        square = ANNOTATION.format(name=("dark", "bright")[i % 2], x1=x + 1, y1=y + 1, x2=x + 24, y2=y + 24)
+        (directory / f"Annotations/{i}.xml").write_text(square.strip())
+    for split, ids in (("train", "0\n1\n2\n3\n"), ("val", "4\n"), ("test", "5\n")):
+        (directory / f"ImageSets/Main/{split}.txt").write_text(ids)
+    return directory
+
+
+def check_run(directory, classes, pictures_seen):
+    """Everything that a run leaves is there and fits together."""
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert {"AP", "AP50", "AP75", "seconds"} <= set(metrics)
+    assert {f"{metric}/{name}" for metric in ("AP", "AP50") for name in classes} <= set(metrics)
+    if pictures_seen is not None:
+        assert metrics["pictures_seen"] == pictures_seen
+    with (directory / "log.csv").open() as log:
+        rows = list(csv.DictReader(log))
+    losses = {"loss", "classification", "box", "val_loss", "val_AP", "val_AP50", "learning_rate"}
+    assert rows and losses <= set(rows[0])
+    parts = float(rows[0]["classification"]) + float(rows[0]["box"])
+    assert float(rows[0]["loss"]) == pytest.approx(parts, rel=1e-4)
+    for picture in ("predictions.png", "curves.png"):
+        assert min(Image.open(directory / picture).size) > 100
+    settings = json.loads((directory / "settings.json").read_text())
+    assert settings["classes"] == list(classes)
+    return settings
+
+
+def test_shapes_by_the_clock(recipe, tmp_path, capsys):
+    recipe("retinanet_shapes", "--minutes", "0.02", "--output", "here", "--precision", "float32")
+    settings = check_run(tmp_path / "here", ("circle", "square", "triangle", "star", "ring"), None)
+    assert settings["minutes"] == 0.02
+    assert "of 0.02 minutes" in capsys.readouterr().out
+    model = keras.models.load_model(tmp_path / "here/model.keras")
+    served = kzoo.load(tmp_path / "saved_models/retinanet_shapes")
+    images = next(iter(kzoo.data.load("shapes", split="test", batch_size=2)))["images"].numpy()
+    np.testing.assert_allclose(
+        served.predict(images)["scores"], model.predict(images, verbose=0)["scores"], atol=1e-5
+    )
+
+
+def test_voc_by_epochs_and_over_an_earlier_run(recipe, voc, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/metrics.json").write_text("of an earlier run")
+    sizes = ("--image-size", "64", "64", "--anchor-sizes", "16", "--batch-size", "2")
+    length = ("--epochs", "2", "--pictures-per-epoch", "6", "--any-way-up")
+    places = ("--output", "run", "--export", "served")
+    recipe("retinanet_voc", "--data", f"voc:{voc}", *sizes, *length, *places)
+    settings = check_run(tmp_path / "run", ("bright", "dark"), pictures_seen=12)
+    assert (settings["epochs"], settings["image_size"]) == (2, [64, 64])
+    assert kzoo.load(tmp_path / "served").labels == ("bright", "dark")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--data", "voc:nowhere"], "nowhere does not exist"),
+        (["--data", "voc:squares", "--splits", "train", "dev", "test"], 'split="dev": unknown'),
+        (
+            ["--data", "voc:squares", "--backbone", "resnet5"],
+            'backbone="resnet5": unknown. Nearest: "resnet50"',
+        ),
+        (["--data", "voc:squares", "--image-size", "8", "8"], "input_shape"),
+        (["--data", "voc:squares", "--output", "file"], "output='file': 'file' is a file"),
+        (["--data", "voc:squares", "--export", "file/served"], "export='file/served': 'file' is a file"),
+        (["--data", "voc:squares", "--minutes", "-1"], "minutes=-1.0"),
+        (["--data", "voc:squares", "--epochs", "0"], "epochs=0"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line_before_anything_is_written(
+    arguments, told, recipe, voc, tmp_path, capsys
+):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stop:
+        recipe("retinanet_voc", *arguments)
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert told in error and "Traceback" not in error
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "squares"}
