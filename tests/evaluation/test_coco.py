@@ -71,7 +71,9 @@ def test_perfect_answers_are_one_and_keys_are_as_told():
     assert all(type(value) is float for value in result.values())
 
 
-@pytest.mark.parametrize(("height", "thresholds"), [(40, 10), (37, 9), (30.4, 6), (28.4, 5), (21, 1), (19, 0)])
+@pytest.mark.parametrize(
+    ("height", "thresholds"), [(40, 10), (37, 9), (30.4, 6), (28.4, 5), (21, 1), (19, 0)]
+)
 def test_a_box_of_known_iou_counts_at_the_thresholds_below_it(height, thresholds):
     result = coco_average_precision(
         [picture([SQUARE], [0])], [picture([[0, 0, 40, height]], [0], [0.5])], ["cell"]
