@@ -21,7 +21,7 @@ class Settings(training.Settings):
     """RetinaNet on shapes that are drawn as it learns."""
 
     data: str = "shapes"
-    epochs: int = 8
+    epochs: int = 6
     minutes: float | None = None
     batch_size: int = 8
     learning_rate: float = 3e-3
