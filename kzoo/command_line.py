@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +37,9 @@ def run_recipe(recipe: Callable[[_Settings], None], settings: type[_Settings], d
 def errors_told(program: str, status: int = 1) -> Iterator[None]:
     """Tells errors on what was given in one message, and faults in data without a place in the code.
 
+    An error that kzoo raises itself is about what was given, and so is one of files; any other has its
+    traceback.
+
     Args:
         program: what the message begins with.
         status: the exit status after an error.
@@ -46,9 +51,25 @@ def errors_told(program: str, status: int = 1) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             yield
-    except (OSError, ValueError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
+    except Exception as error:
+        message = _message_for_people(error)
+        if message is None:
+            raise
+        print(f"{program}: {message}", file=sys.stderr)
         raise SystemExit(status) from None
+
+
+def _message_for_people(error: Exception) -> str | None:
+    """What to tell of an error on what was given; None of a fault of the program, to be traced back."""
+    if isinstance(error, OSError):
+        return str(error)
+    within_data = re.search(r"DataError: (.*)", str(error))  # a picture that broke while it was read
+    if within_data and type(error).__module__.startswith("tensorflow"):
+        return within_data[1]
+    if isinstance(error, ValueError):
+        raised_by = traceback.extract_tb(error.__traceback__)[-1].filename
+        return str(error) if Path(raised_by).is_relative_to(Path(__file__).parent) else None
+    return None
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -54,7 +54,7 @@ def open_trained(path: Path, labels: tuple[str, ...] | None = None) -> Trained:
         known = run_classes(path)
         model = open_keras(path)
         predict, size = model.predict_on_batch, tuple(model.input["images"].shape[1:3])
-        num_classes = (model.zoo_options or {}).get("num_classes")
+        num_classes = model.num_classes
     origin, names = ("labels", labels) if labels else (f"{path}: classes in settings.json", known)
     if names and num_classes not in (None, len(names)):
         raise ValueError(

@@ -10,25 +10,18 @@ Reached: see docs/results.md.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import kzoo
 from kzoo import command_line, training
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings(training.Settings):
     """RetinaNet on shapes that are drawn as it learns."""
 
     data: str = "shapes"
     epochs: int = 6
-    minutes: float | None = None
-    batch_size: int = 8
     learning_rate: float = 3e-3
-    weight_decay: float = 0.02
-    backbone: str = "compact"
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
-    seed: int = 0
     output: Path = Path("runs/retinanet_shapes")
     export: Path = Path("saved_models/retinanet_shapes")
 

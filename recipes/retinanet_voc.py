@@ -12,25 +12,16 @@ Reached: see docs/results.md.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import kzoo
 from kzoo import command_line, training
+from kzoo.options import check_integer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings(training.Settings):
     """RetinaNet on pictures with Pascal VOC annotations, from random weights."""
 
-    data: str
-    epochs: int = 20
-    minutes: float | None = None
-    batch_size: int = 8
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    backbone: str = "compact"
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
-    seed: int = 0
     output: Path = Path("runs/retinanet_voc")
     export: Path = Path("saved_models/retinanet_voc")
     image_size: tuple[int, int] = (256, 320)
@@ -43,6 +34,11 @@ class Settings(training.Settings):
     """Whether pictures have no up and down, as from a microscope: then they are turned, not just mirrored."""
     pictures_per_epoch: int = 2000
     """An epoch is not one pass: small sets would be validated more than trained on."""
+
+    def check(self) -> None:
+        """Refuses what cannot be, before anything is read or written."""
+        super().check()
+        check_integer("pictures_per_epoch", self.pictures_per_epoch, least=1)
 
 
 def main(settings: Settings) -> None:

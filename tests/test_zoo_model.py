@@ -34,6 +34,7 @@ def model():
     x = Distance(name="far")(x, wanted)
     x = Distance(weight=0.5, name="near")(x, wanted)
     model = ZooModel({"images": images, "wanted": wanted}, {"colour": x})
+    model.least_size = 8
     model.zoo_name, model.zoo_options = "colours", {"num_classes": 2, "sizes": (1, 2)}
     model.compile(keras.optimizers.SGD(0.1))
     return model
@@ -72,7 +73,7 @@ def test_a_target_given_as_none_is_one_that_is_not_there(model):
 
 
 def test_predict_on_a_dataset_leaves_its_targets_aside(model):
-    answers = model.predict(dataset().map(lambda batch: {"images": batch["images"]}), verbose=0)
+    answers = model.predict(dataset(), verbose=0)
     np.testing.assert_allclose(answers["colour"], plain_answers(model), atol=1e-5)
 
 
@@ -97,12 +98,17 @@ def labelled(*classes):
     return data
 
 
+def passed_on(data):
+    return data.repeat().take(20).prefetch(1)
+
+
 @pytest.mark.parametrize(
     ("argument", "call"),
     [
         ("x", lambda model, data: model.fit(data, verbose=0)),
         ("validation_data", lambda model, data: model.fit(dataset(), validation_data=data, verbose=0)),
         ("x", lambda model, data: model.evaluate(data, verbose=0)),
+        ("x", lambda model, data: model.fit(passed_on(data), verbose=0, steps_per_epoch=1)),
     ],
 )
 def test_another_number_of_classes_is_an_error_before_anything_is_learned(model, argument, call):
@@ -119,12 +125,34 @@ def test_data_or_a_model_without_known_classes_is_no_error(model):
     model.evaluate(labelled("a", "b", "c"), verbose=0)
 
 
+def test_a_map_may_have_changed_the_classes(model):
+    model.evaluate(labelled("a", "b", "c").map(lambda batch: batch), verbose=0)
+
+
+def test_a_class_beyond_the_last_in_arrays_is_an_error(model):
+    data = {"images": PICTURES, "wanted": ANSWERS, "classes": np.array([[0], [1], [2], [0], [-1], [0]])}
+    with pytest.raises(ValueError, match="^x: class 2 is in it.*num_classes=2: 0 to 1"):
+        model.fit(data, verbose=0)
+
+
+def test_pictures_below_the_least_size_are_an_error():
+    images = keras.Input((None, None, 3), name="images")
+    model = ZooModel({"images": images}, {"mean": keras.layers.GlobalAveragePooling2D()(images)})
+    model.least_size = 16
+    small = np.zeros((2, 16, 15, 3), np.float32)
+    for call in (model, lambda pictures: model.predict(pictures, verbose=0)):
+        with pytest.raises(ValueError, match="16 by 15 pixels are too small.*least is 16 by 16"):
+            call(small)
+    assert model.predict(np.zeros((2, 16, 16, 3)), verbose=0)["mean"].shape == (2, 3)
+
+
 def test_save_and_load(model, tmp_path):
     model.fit(dataset(), verbose=0)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert isinstance(again, ZooModel)
     assert (again.zoo_name, again.zoo_options) == ("colours", {"num_classes": 2, "sizes": (1, 2)})
+    assert again.least_size == 8
     np.testing.assert_array_equal(again(PICTURES)["colour"], model(PICTURES)["colour"])
     expected = model.evaluate(dataset(), verbose=0, return_dict=True)
     assert again.evaluate(dataset(), verbose=0, return_dict=True) == pytest.approx(expected)

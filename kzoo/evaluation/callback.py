@@ -51,6 +51,9 @@ class CocoAP(keras.callbacks.Callback):
         self.history: list[dict[str, float]] = []
 
     def on_train_begin(self, logs: dict | None = None) -> None:
+        own = getattr(self.dataset, "classes", self.classes)  # datasets of kzoo.data.load know theirs
+        if tuple(own) != self.classes:
+            raise ValueError(f"classes={self.classes}: the dataset's are {tuple(own)}, in this order.")
         self._first_is_due = True
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:

@@ -85,6 +85,7 @@ def coco_average_precision(
     for index, name in enumerate(classes):
         result[f"AP/{name}"] = _mean(average[:, index, everywhere])
         result[f"AP50/{name}"] = _mean(average[at_50, index, everywhere])
+        result[f"AP75/{name}"] = _mean(average[at_75, index, everywhere])
     return result
 
 

@@ -47,7 +47,7 @@ class Anchors(keras.layers.Layer):
 
     def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float], **kwargs):
         kwargs["dtype"] = "float32"
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # only the shapes of the features are looked at
         self.sizes = [list(level) for level in sizes]
         self.ratios = list(ratios)
         for level in self.sizes:

@@ -22,6 +22,11 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+        if self.axis not in (-1, 3) or not (self.center and self.scale):
+            raise ValueError(
+                f"axis={self.axis}, center={self.center}, scale={self.scale}: the fused kernel takes the "
+                "last axis, center=True and scale=True."
+            )
 
     def call(self, inputs, training=None, mask=None):
         if self.synchronized:

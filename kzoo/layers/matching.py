@@ -24,26 +24,35 @@ def match(
         classes: int32 `[B, G]`, -1 where there is no object.
         positive_iou: an anchor with at least this IoU with an object answers for the one it overlaps most.
         negative_iou: an anchor that overlaps every object by less is background.
-        match_best: also, no anchor that overlaps some object as much as any anchor does is left unmatched,
-            however little that is. It answers for the object that it overlaps most itself, which may be
-            another one, as with torchvision's `allow_low_quality_matches`.
+        match_best: also, the anchor that overlaps an object most answers for that object, however little that
+            is, and whatever it overlaps more itself; where it is the best of several objects, for the one
+            that it overlaps most. (torchvision's `allow_low_quality_matches` leaves it to the other object.)
 
     Returns:
         int32 `[B, A]`: the object's index, `BACKGROUND` (-1) or `IGNORED` (-2).
     """
-    # One more row of padding: a batch without a row of objects would have nothing to reduce over.
-    boxes = tf.pad(boxes, [[0, 0], [0, 1], [0, 0]])
-    classes = tf.pad(classes, [[0, 0], [0, 1]], constant_values=-1)
-    is_object = (classes >= 0)[..., None]  # [B, G, 1]
-    iou = tf.where(is_object, box.pairwise_iou(boxes, anchors), -1.0)  # [B, G, A]
-    most = tf.reduce_max(iou, axis=1)  # [B, A]
-    nearest = tf.argmax(iou, axis=1, output_type=tf.int32)
-    matches = tf.where(most < negative_iou, BACKGROUND, tf.where(most < positive_iou, IGNORED, nearest))
-    if match_best:
-        best = tf.reduce_max(iou, axis=2, keepdims=True)  # [B, G, 1]
-        is_best = (iou == best) & (best > 0.0) & is_object
-        matches = tf.where(tf.reduce_any(is_best, axis=1), nearest, matches)
-    return matches
+
+    def of_one_picture(picture):
+        boxes, classes = picture
+        objects = tf.cast(
+            tf.where(classes >= 0)[:, 0], tf.int32
+        )  # [N]: the table is only as large as need be
+        # A box without area behind them: where there is no object, there is something to reduce over.
+        objects = tf.pad(objects, [[0, 1]])
+        boxes = tf.pad(tf.gather(boxes, objects[:-1]), [[0, 1], [0, 0]])
+        iou = box.pairwise_iou(boxes, anchors)  # [N + 1, A]
+        most = tf.reduce_max(iou, axis=0)  # [A]
+        nearest = tf.gather(objects, tf.argmax(iou, axis=0, output_type=tf.int32))
+        matches = tf.where(most < negative_iou, BACKGROUND, tf.where(most < positive_iou, IGNORED, nearest))
+        if match_best:
+            best = tf.reduce_max(iou, axis=1, keepdims=True)  # [N + 1, 1]
+            iou_where_best = tf.where((iou == best) & (best > 0.0), iou, -1.0)
+            nearest = tf.gather(objects, tf.argmax(iou_where_best, axis=0, output_type=tf.int32))
+            matches = tf.where(tf.reduce_max(iou_where_best, axis=0) > 0.0, nearest, matches)
+        return matches
+
+    signature = tf.TensorSpec((anchors.shape[0],), tf.int32)
+    return tf.map_fn(of_one_picture, (boxes, classes), fn_output_signature=signature)
 
 
 @keras.saving.register_keras_serializable("kzoo")

@@ -32,7 +32,8 @@ def feature_pyramid(
     """The pyramid from P3 upwards over a backbone's features.
 
     Up to P5 each level is the backbone's own plus the coarser level, doubled, smoothed by a 3x3 convolution;
-    P6 and P7 are strided convolutions of the level below, as for RetinaNet.
+    P6 and P7 are strided convolutions of the level below: of P5, as in torchvision, where the RetinaNet paper
+    takes C5. With fewer than three levels the backbone's coarser features are not looked at.
 
     Args:
         features: C3, C4 and C5 under 3, 4 and 5, each `[B, H / 2^l, W / 2^l, C_l]`.

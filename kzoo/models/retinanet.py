@@ -97,7 +97,8 @@ def retinanet(
     check_numbers("anchor_sizes", anchor_sizes, most=MOST_LEVELS)
     check_numbers("anchor_ratios", anchor_ratios)
     check_normalization(normalization)
-    check_input_shape(input_shape, stride=2 ** (FINEST_LEVEL + len(anchor_sizes) - 1))
+    coarsest_stride = 2 ** (FINEST_LEVEL + len(anchor_sizes) - 1)
+    check_input_shape(input_shape, stride=coarsest_stride)
 
     images = keras.Input(input_shape, name="images")  # [B, H, W, 3]
     boxes = keras.Input((None, 4), name="boxes", optional=True)  # [B, G, 4]
@@ -123,4 +124,6 @@ def retinanet(
     answers = Detections(score_threshold, nms_threshold, max_detections)(
         logits, deltas, anchors, images, classes
     )
-    return ZooModel({"images": images, "boxes": boxes, "classes": classes}, answers, name="retinanet")
+    model = ZooModel({"images": images, "boxes": boxes, "classes": classes}, answers, name="retinanet")
+    model.least_size = coarsest_stride
+    return model

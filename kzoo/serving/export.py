@@ -1,7 +1,6 @@
 """From a model to a version folder that TF Serving takes as it is."""
 
 import os
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from kzoo.folders import check_directory
+from kzoo.serving.versions import versions
 
 LABELS_FILE = "labels.txt"
 
@@ -49,7 +49,10 @@ def export(model: keras.Model, directory: str | os.PathLike, labels: Sequence[st
 def _check_labels(model: keras.Model, labels: Sequence[str] | None) -> None:
     if isinstance(labels, str):
         raise TypeError(f"labels={labels!r}: a list of names is expected, one for each class.")
-    expected = (getattr(model, "zoo_options", None) or {}).get("num_classes")
+    for label in labels or ():
+        if not isinstance(label, str) or "\n" in label or "\r" in label:
+            raise ValueError(f"labels: {label!r} is in it; a name of one line is expected.")
+    expected = getattr(model, "num_classes", None)
     if labels is not None and expected is not None and len(labels) != expected:
         raise ValueError(f"labels={list(labels)}: {len(labels)} names, but the model has {expected} classes.")
 
@@ -74,8 +77,7 @@ def _write(model: keras.Model, path: Path, labels: Sequence[str] | None) -> None
 
 def _move_to_next_version(written: Path, directory: Path) -> Path:
     while True:
-        versions = [int(entry.name) for entry in directory.iterdir() if re.fullmatch(r"\d+", entry.name)]
-        target = directory / str(max(versions, default=0) + 1)
+        target = directory / str(max(versions(directory), default=0) + 1)
         try:
             # A rename onto a folder with content fails: an export that runs beside this one keeps its number.
             os.rename(written, target)

@@ -1,13 +1,13 @@
 """From a version folder back to answers, by TensorFlow alone: no builder, no layer, no Keras model."""
 
 import os
-import re
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from kzoo.serving.export import LABELS_FILE
+from kzoo.serving.versions import versions
 
 
 class ServedModel:
@@ -26,7 +26,7 @@ class ServedModel:
         _, inputs = self._answer.structured_input_signature
         self.input_shape = tuple(inputs["images"].shape[1:])
         labels = path / "assets" / LABELS_FILE
-        self.labels = tuple(labels.read_text(encoding="utf-8").splitlines()) if labels.is_file() else None
+        self.labels = tuple(labels.read_text(encoding="utf-8").split("\n")[:-1]) if labels.is_file() else None
 
     def predict(self, images: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Answers for pictures.
@@ -76,14 +76,10 @@ def load(directory: str | os.PathLike) -> ServedModel:
         return ServedModel(directory)
     if not directory.is_dir():
         raise ValueError(f"directory={str(directory)!r}: no such folder.")
-    versions = [
-        entry
-        for entry in directory.iterdir()
-        if re.fullmatch(r"\d+", entry.name) and (entry / "saved_model.pb").is_file()
-    ]
-    if not versions:
+    whole = [path for _, path in sorted(versions(directory).items()) if (path / "saved_model.pb").is_file()]
+    if not whole:
         raise ValueError(
             f"directory={str(directory)!r}: neither a SavedModel (saved_model.pb) nor a folder of numbered "
             "versions. kzoo.export writes one."
         )
-    return ServedModel(max(versions, key=lambda entry: int(entry.name)))
+    return ServedModel(whole[-1])

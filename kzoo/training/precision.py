@@ -13,7 +13,12 @@ PROCESSOR = Path("/proc/cpuinfo")  # Linux's; elsewhere nothing is known, and fl
 
 
 def prepare(settings: Settings) -> None:
-    """Sets what has to be set before anything is built: the seed of all that is random, and the precision."""
+    """Checks the settings, and sets what must be before anything is built: the seed and the precision.
+
+    Raises:
+        ValueError: a setting has a value that it cannot have.
+    """
+    settings.check()
     keras.utils.set_random_seed(settings.seed)
     set_precision(settings.precision)
 

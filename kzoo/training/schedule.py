@@ -7,23 +7,24 @@ import keras
 
 
 class CosineSchedule(keras.callbacks.Callback):
-    """Warms up linearly, then falls along half a cosine to nothing at the end of the run.
+    """Falls along half a cosine to nothing at the end of the run, after a linear warm-up.
 
     The fall is that of Loshchilov and Hutter 2017, equation 5. The end is a number of steps, or a time: then
-    the run stops by the clock, wherever it is.
+    the run stops by the clock, wherever it is. The warm-up is a number of steps in either case, for the very
+    first, in which TensorFlow traces the model, takes as long as dozens.
 
     Args:
-        peak: the learning rate after the warm-up.
+        peak: the highest learning rate.
         steps: steps of the run. Give this or `minutes`.
         minutes: minutes of the run, from the start of `fit`, validation included.
-        warmup: share of the run that warms up.
+        warmup: steps over which the learning rate rises.
 
     Raises:
         ValueError: both or neither of `steps` and `minutes` are given, or one is not positive.
     """
 
     def __init__(
-        self, peak: float, *, steps: int | None = None, minutes: float | None = None, warmup: float = 0.05
+        self, peak: float, *, steps: int | None = None, minutes: float | None = None, warmup: int = 100
     ) -> None:
         super().__init__()
         if (steps is None) == (minutes is None):
@@ -39,13 +40,15 @@ class CosineSchedule(keras.callbacks.Callback):
         self._start = time.monotonic()
         self._step = 0
 
+    # At the beginning of a step alone: at its end Keras would fetch the losses for it, and a GPU would wait.
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        self.model.optimizer.learning_rate = self.peak * self.factor(self.progress())
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        progress = self.progress()
+        if self.minutes is not None and progress >= 1:
+            self.model.stop_training = True  # after this step, which changes nothing
+        rise = min((self._step + 1) / self.warmup, 1.0) if self.warmup else 1.0
+        fall = 0.5 * (1 + math.cos(math.pi * progress))
+        self.model.optimizer.learning_rate = self.peak * rise * fall
         self._step += 1
-        if self.minutes is not None and self.progress() >= 1:
-            self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if logs is not None:
@@ -53,14 +56,6 @@ class CosineSchedule(keras.callbacks.Callback):
 
     def progress(self) -> float:
         """How much of the run is done, 0 to 1."""
-        done = (
-            self._step / self.steps if self.steps else (time.monotonic() - self._start) / (60 * self.minutes)
-        )
-        return min(done, 1.0)
-
-    def factor(self, progress: float) -> float:
-        """The share of the peak learning rate at this point of the run."""
-        if progress < self.warmup:
-            # Never zero, so that the very first step learns.
-            return max(progress / self.warmup, 0.01)
-        return 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
+        if self.steps is not None:
+            return min(self._step / self.steps, 1.0)
+        return min((time.monotonic() - self._start) / (60 * self.minutes), 1.0)

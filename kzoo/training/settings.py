@@ -9,34 +9,34 @@ from kzoo.folders import check_directory
 from kzoo.options import check_integer, check_number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings that all recipes share; a recipe has its own defaults for them, and what else it needs."""
+    """Settings that all recipes share; a recipe adds what else it needs, and its own defaults."""
 
     data: str
     """Where the data is: shapes, voc:DIR."""
-    epochs: int
+    epochs: int = 20
     """How many epochs, unless --minutes is given."""
-    minutes: float | None
+    minutes: float | None = None
     """Train by the clock instead, the schedule fitted to it; measuring and exporting come on top."""
-    batch_size: int
+    batch_size: int = 8
     """Pictures a step."""
-    learning_rate: float
-    """The highest: it warms up to it and falls along a cosine."""
-    weight_decay: float
+    learning_rate: float = 2e-3
+    """The highest: it rises to it within 100 steps and falls along a cosine."""
+    weight_decay: float = 0.02
     """Of AdamW, not on biases and normalisation."""
-    backbone: str
+    backbone: str = "compact"
     """compact, resnet18, resnet34, resnet50 or resnet101."""
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     """What layers compute in; auto is bfloat16 where the machine has instructions for it."""
-    seed: int
+    seed: int = 0
     """Of weights, order and augmentation."""
     output: Path
     """Where settings, log, metrics, model and pictures go."""
     export: Path
     """Where the SavedModel goes, as its next version."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Refuses what cannot be, before anything is read or written.
 
         Raises:

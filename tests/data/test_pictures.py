@@ -112,6 +112,18 @@ def test_truncated_files_are_found(tmp_path, function, extension, kept):
         function(path)
 
 
+@pytest.mark.parametrize("function", [read_picture, check_picture])
+def test_a_png_damaged_in_its_middle_is_found(tmp_path, function):
+    noise = np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)
+    path = save(tmp_path / "hurt.png", Image.fromarray(noise))
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 20] = bytes(20)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"hurt\.png"):
+        function(path)
+
+
 def test_a_whole_file_is_checked_without_decoding_it(jpeg, monkeypatch):
     decoded = []
     monkeypatch.setattr(pictures, "read_picture", decoded.append)

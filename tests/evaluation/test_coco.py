@@ -66,7 +66,7 @@ def test_perfect_answers_are_one_and_keys_are_as_told():
     answers = [truth | {"scores": np.linspace(1, 0.5, len(truth["classes"]))} for truth in truths]
     result = coco_average_precision(truths, answers, ("red", "blue"))
     keys = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
-    keys += ["AP/red", "AP50/red", "AP/blue", "AP50/blue"]
+    keys += [f"{metric}/{name}" for name in ("red", "blue") for metric in ("AP", "AP50", "AP75")]
     assert result == pytest.approx(dict.fromkeys(keys, 1.0))
     assert all(type(value) is float for value in result.values())
 
@@ -172,6 +172,7 @@ def test_agrees_with_the_definition(scene):
             continue
         plain = [plain_average_precision(truths, detections, label, 0.5 + 0.05 * step) for step in range(10)]
         assert result[f"AP50/{name}"] == pytest.approx(plain[0], abs=1e-9)
+        assert result[f"AP75/{name}"] == pytest.approx(plain[5], abs=1e-9)
         assert result[f"AP/{name}"] == pytest.approx(np.mean(plain), abs=1e-9)
         assert 0 <= result[f"AP/{name}"] <= 1
         at_50.append(plain[0])

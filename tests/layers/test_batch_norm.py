@@ -112,6 +112,13 @@ def test_synchronized_is_kerass_own_computation():
     np.testing.assert_allclose(ours.moving_variance, keras_layer.moving_variance, rtol=1e-6)
 
 
+@pytest.mark.parametrize("option", [{"axis": 1}, {"center": False}, {"scale": False}])
+def test_what_the_kernel_does_not_do_is_refused(option):
+    (name,) = option
+    with pytest.raises(ValueError, match=rf"{name}={option[name]}"):
+        BatchNorm(**option)
+
+
 def test_configuration():
     layer = BatchNorm.from_config(BatchNorm(momentum=0.5, epsilon=1e-3, trainable=False).get_config())
     assert (layer.momentum, layer.epsilon, layer.trainable) == (0.5, 1e-3, False)

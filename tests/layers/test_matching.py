@@ -26,10 +26,11 @@ def plain_match(anchors, boxes, classes, match_best, positive=0.5, negative=0.4)
     matches = []
     for a in range(len(anchors)):
         most = max((iou[g, a] for g in objects), default=np.float32(-1))
-        nearest = next((g for g in objects if iou[g, a] == most), None)  # the first of equals
-        is_best = any(iou[g, a] == max(iou[g, b] for b in range(len(anchors))) > 0 for g in objects)
-        if most >= np.float32(positive) or (match_best and is_best):
-            matches.append(nearest)
+        best_of = [g for g in objects if iou[g, a] == max(iou[g, b] for b in range(len(anchors))) > 0]
+        if match_best and best_of:
+            matches.append(max(best_of, key=lambda g: iou[g, a]))  # the first of equals
+        elif most >= np.float32(positive):
+            matches.append(next(g for g in objects if iou[g, a] == most))
         else:
             matches.append(BACKGROUND if most < np.float32(negative) else IGNORED)
     return matches
@@ -91,8 +92,16 @@ def test_an_object_keeps_all_of_its_equally_best_anchors():
     assert matches_of(boxes, [1], match_best=False) == [BACKGROUND] * 4
 
 
-def test_an_anchor_that_is_best_for_one_object_stays_with_the_one_it_overlaps_most():
-    """As with torchvision's `allow_low_quality_matches`: here the small object is left without."""
+def test_an_object_keeps_its_best_anchor_though_that_overlaps_another_more():
+    anchors = tf.constant([[0, 0, 10, 10], [0, 0, 10, 12]], tf.float32)
+    boxes = tf.constant(
+        [[[0, 0, 10, 12], [0, 0, 4, 4]]], tf.float32
+    )  # the second is best served by the first
+    assert match(anchors, boxes, tf.constant([[0, 0]]), 0.5, 0.4, True).numpy().tolist() == [[1, 0]]
+    assert match(anchors, boxes, tf.constant([[0, 0]]), 0.5, 0.4, False).numpy().tolist() == [[0, 0]]
+
+
+def test_an_anchor_that_is_the_best_of_two_objects_answers_for_the_one_it_overlaps_most():
     boxes = [[0, 0, 10, 10], [2, 2, 4, 4]]
     assert matches_of(boxes, [0, 0], match_best=True) == [0, BACKGROUND, BACKGROUND, BACKGROUND]
 

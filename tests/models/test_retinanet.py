@@ -243,7 +243,7 @@ def test_options_reach_the_parts():
     focal, box = model.get_layer("classification"), model.get_layer("box")
     assert (focal.alpha, focal.gamma, box.kind, box.weight) == (0.4, 1.0, "giou", 2.0)
     (match,) = (layer for layer in model.layers if isinstance(layer, Match))
-    assert not match.match_best
+    assert (match.positive_iou, match.negative_iou, match.match_best) == (0.5, 0.4, False)
     (detections,) = (layer for layer in model.layers if isinstance(layer, Detections))
     assert (detections.score_threshold, detections.nms_threshold, detections.max_detections) == (0.2, 0.6, 7)
     assert model.get_layer("class_head_out").filters == 3 * 3

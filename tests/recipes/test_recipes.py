@@ -71,7 +71,7 @@ def check_run(directory, classes, pictures_seen):
     """Everything that a run leaves is there and fits together."""
     metrics = json.loads((directory / "metrics.json").read_text())
     assert {"AP", "AP50", "AP75", "seconds"} <= set(metrics)
-    assert {f"{metric}/{name}" for metric in ("AP", "AP50") for name in classes} <= set(metrics)
+    assert {f"{metric}/{name}" for metric in ("AP", "AP50", "AP75") for name in classes} <= set(metrics)
     if pictures_seen is not None:
         assert metrics["pictures_seen"] == pictures_seen
     with (directory / "log.csv").open() as log:

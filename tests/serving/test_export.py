@@ -135,7 +135,7 @@ def test_a_version_that_appears_meanwhile_keeps_its_number(tmp_path, monkeypatch
 class Untouched:
     """A model that must not be looked at, because what is wrong is told before."""
 
-    zoo_options = {"num_classes": 3}  # noqa: RUF012
+    num_classes = 3
 
 
 @pytest.mark.parametrize("path", ["file", "file/cells", "file/cells/deep"])
@@ -153,6 +153,7 @@ def test_a_file_in_the_way(tmp_path, path):
         (["a", "b"], ValueError, r"labels=\['a', 'b'\]: 2 names, but the model has 3 classes"),
         ([], ValueError, "0 names"),
         ("abc", TypeError, "labels='abc': a list of names"),
+        (["a", "b\nc", "d"], ValueError, r"'b\\nc' is in it; a name of one line"),
     ],
 )
 def test_labels_that_do_not_fit_leave_nothing(tmp_path, labels, error, message):

@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import kzoo
+from kzoo.training import Run, Settings, run
+
+
+@pytest.fixture(scope="module")
+def test_split():
+    return kzoo.data.load("shapes", split="test", batch_size=2).take(2)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    options = {"backbone": "compact", "pyramid_channels": 8, "head_depth": 0, "anchor_sizes": (16,)}
+    return kzoo.build("retinanet", num_classes=5, input_shape=(128, 128, 3), score_threshold=0.0, **options)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(data="shapes", output=tmp_path / "run", export=tmp_path / "served")
+
+
+def test_an_export_that_answers_as_the_model_does(settings, model, test_split, tmp_path):
+    a_run = Run(settings, kzoo.data.info("shapes").classes)
+    a_run.export(model, test_split)
+    assert a_run.exported == tmp_path / "served/1"
+
+
+@pytest.mark.parametrize("name", ["boxes", "scores", "classes", "num_detections"])
+def test_an_export_that_answers_otherwise_is_an_error(settings, model, test_split, name, monkeypatch):
+    class Spoilt:
+        def __init__(self, directory):
+            self.served = kzoo.load(directory)
+
+        def predict(self, images):
+            answers = self.served.predict(images)
+            return answers | {name: answers[name] + np.asarray(1e-3 if name in ("boxes", "scores") else 1)}
+
+    monkeypatch.setattr(run, "load", Spoilt)
+    with pytest.raises(RuntimeError, match=name):
+        Run(settings, kzoo.data.info("shapes").classes).export(model, test_split)
+
+
+def test_an_earlier_run_stays_whole_until_a_new_one_can_start(settings, model, test_split):
+    settings.output.mkdir()
+    (settings.output / "model.keras").write_text("of an earlier run")
+    other = kzoo.build(
+        "retinanet", num_classes=2, input_shape=(128, 128, 3), backbone="compact", anchor_sizes=(16,)
+    )
+    with pytest.raises(ValueError, match=r"^train: the data has 5 classes.*num_classes=2"):
+        Run(settings, ("a", "b")).fit(other, test_split, test_split)
+    assert [path.name for path in Path(settings.output).iterdir()] == ["model.keras"]
+
+
+def test_settings_tell_what_was_used(settings, model, test_split):
+    model.compile(keras.optimizers.SGD(1e-3))
+    a_run = Run(settings, kzoo.data.info("shapes").classes)
+    a_run.fit(model, test_split, test_split, steps_per_epoch=1)
+    told = json.loads((settings.output / "settings.json").read_text())
+    assert (told["precision"], told["epochs"], told["classes"][0]) == ("float32", 20, "circle")
+    assert a_run.metrics["pictures_seen"] == 20 * settings.batch_size
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("epochs", 0), ("minutes", 0.0), ("minutes", float("nan")), ("batch_size", 0), ("learning_rate", -1.0)],
+)
+def test_a_setting_out_of_its_range_is_refused(setting, value, tmp_path):
+    places = {"output": tmp_path / "run", "export": tmp_path / "served"}
+    with pytest.raises(ValueError, match=f"^{setting}="):
+        Settings(data="shapes", **places, **{setting: value}).check()
