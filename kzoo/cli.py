@@ -12,10 +12,8 @@ from typing import Annotated
 import tyro
 
 import kzoo
-from kzoo.choices import check_choice
+from kzoo.checks import check_choice, check_directory, check_number
 from kzoo.command_line import errors_told
-from kzoo.folders import check_directory
-from kzoo.options import check_number
 
 Labels = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
 

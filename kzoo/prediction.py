@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from kzoo.checks import check_directory
 from kzoo.data.faults import DataError, Faults
 from kzoo.data.pictures import EXTENSIONS, check_picture, read_picture
 from kzoo.data.resize import letterbox, to_own_pixels
-from kzoo.folders import check_directory
 from kzoo.trained import Trained
 from kzoo.visualize import draw_detections
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from kzoo import models
-from kzoo.choices import check_choice
+from kzoo.checks import check_choice
 from kzoo.tasks import TASKS
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import kzoo
 from kzoo import command_line, training
-from kzoo.options import check_integer
+from kzoo.checks import check_integer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from functools import partial
 import keras
 
 from kzoo.backbones.resnet import basic_block, bottleneck, compact, resnet
-from kzoo.choices import check_choice
+from kzoo.checks import check_choice
 
 BACKBONES: dict[str, Callable[..., dict[int, keras.KerasTensor]]] = {
     "compact": compact,

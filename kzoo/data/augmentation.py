@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from kzoo.checks import check_number
 from kzoo.data.resize import PADDING
 
 
@@ -56,9 +57,7 @@ class Augmentation:
             "min_visible",
         )
         for name in shares:
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"Augmentation({name}={value!r}): give a number from 0 to 1.")
+            check_number(name, getattr(self, name), least=0, most=1)
         for name in ("zoom", "aspect"):
             value = getattr(self, name)
             if not (isinstance(value, tuple) and len(value) == 2 and 0 < value[0] <= value[1] < math.inf):

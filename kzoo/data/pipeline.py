@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from kzoo.checks import check_choice, check_integer
 from kzoo.data import augmentation, source
 from kzoo.data.augmentation import Augmentation
 from kzoo.data.faults import DataError
@@ -140,20 +141,14 @@ def _targets(example: dict[str, tf.Tensor], task: str) -> dict[str, tf.Tensor]:
 
 def _check(image_size, batch_size, augment, resize, shuffle, seed):
     """Refuses what cannot be, before anything is read."""
-
-    def whole(value, least):
-        return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
-
     if image_size is not None:
-        pair = isinstance(image_size, tuple | list) and len(image_size) == 2
-        if not pair or not all(whole(length, 1) for length in image_size):
+        if not isinstance(image_size, tuple | list) or len(image_size) != 2:
             raise ValueError(f"image_size={image_size!r}: give (height, width) in whole pixels, or None.")
-    if not whole(batch_size, 1):
-        raise ValueError(f"batch_size={batch_size!r}: give a whole number, at least 1.")
-    if not whole(seed, 0):
-        raise ValueError(f"seed={seed!r}: give a whole number, at least 0.")
-    if resize not in RESIZES:
-        raise ValueError(f"resize={resize!r}: give one of {', '.join(map(repr, RESIZES))}.")
+        for length in image_size:
+            check_integer(f"image_size={image_size!r}, where a side", length, least=1)
+    check_integer("batch_size", batch_size, least=1)
+    check_integer("seed", seed, least=0)
+    check_choice("resize", resize, RESIZES)
     if not isinstance(augment, bool | Augmentation):
         raise ValueError(f"augment={augment!r}: give True, False or an Augmentation.")
     if not isinstance(shuffle, bool | None):

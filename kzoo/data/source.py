@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from kzoo.choices import check_choice
+from kzoo.checks import check_choice
 from kzoo.data.faults import DataError
 
 

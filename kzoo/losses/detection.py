@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from kzoo.choices import check_choice
+from kzoo.checks import check_choice
 from kzoo.layers import boxes as box
 from kzoo.layers.matching import IGNORED
 from kzoo.losses.functions import focal_loss, giou_loss, smooth_l1

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import keras
 
 from kzoo.backbones import features_of
+from kzoo.checks import check_input_shape, check_integer, check_normalization, check_number, check_numbers
 from kzoo.layers.anchors import OCTAVE_SCALES, Anchors
 from kzoo.layers.detections import Detections
 from kzoo.layers.heads import dense_head, prior_bias
 from kzoo.layers.matching import Match
 from kzoo.layers.pyramid import FINEST_LEVEL, MOST_LEVELS, feature_pyramid
 from kzoo.losses.detection import BoxLoss, FocalLoss
-from kzoo.options import check_input_shape, check_integer, check_normalization, check_number, check_numbers
 from kzoo.registry import register
 from kzoo.zoo_model import ZooModel
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kzoo.folders import check_directory
+from kzoo.checks import check_directory
 from kzoo.serving.versions import versions
 
 LABELS_FILE = "labels.txt"

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kzoo.choices import check_choice
+from kzoo.checks import check_choice
 from kzoo.training.settings import Settings
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kzoo.folders import check_directory
-from kzoo.options import check_integer, check_number
+from kzoo.checks import check_directory, check_integer, check_number
 
 
 @dataclass(frozen=True, kw_only=True)

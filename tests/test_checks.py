@@ -3,7 +3,49 @@ import math
 import numpy as np
 import pytest
 
-from kzoo.options import check_input_shape, check_integer, check_normalization, check_number, check_numbers
+from kzoo.checks import (
+    check_choice,
+    check_directory,
+    check_input_shape,
+    check_integer,
+    check_normalization,
+    check_number,
+    check_numbers,
+)
+
+
+def test_known_value_passes():
+    assert check_choice("backbone", "small", ["small", "resnet18"]) is None
+
+
+def test_known_may_be_an_iterator():
+    with pytest.raises(ValueError, match='Known: "a", "b"'):
+        check_choice("letter", "zzz", iter(["a", "b"]))
+
+
+def test_unknown_value_offers_nearest_and_lists_known():
+    with pytest.raises(ValueError) as error:
+        check_choice("backbone", "resnet5", ["small", "resnet34", "resnet50"])
+    assert str(error.value) == (
+        'backbone="resnet5": unknown. Nearest: "resnet50", "resnet34". '
+        'Known: "small", "resnet34", "resnet50".'
+    )
+
+
+def test_other_case_is_near():
+    with pytest.raises(ValueError, match='Nearest: "RetinaNet"'):
+        check_choice("model", "RETINANET", ["RetinaNet"])
+
+
+@pytest.mark.parametrize("value", [None, 3, ["small"], b"small"])
+def test_anything_but_a_string_is_unknown(value):
+    with pytest.raises(ValueError, match="backbone=.*: unknown. Known:"):
+        check_choice("backbone", value, ["small"])
+
+
+def test_nothing_known():
+    with pytest.raises(ValueError, match="Known: none"):
+        check_choice("model", "unet", [])
 
 
 @pytest.mark.parametrize("value", [1, 3, np.int64(1)])
@@ -80,3 +122,17 @@ def test_normalizations():
     check_normalization("batch")
     with pytest.raises(ValueError, match="^normalization='group': None or \"batch\" is expected"):
         check_normalization("group")
+
+
+def test_directories_and_what_can_become_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path, tmp_path / "new", tmp_path / "new" / "newer", type(tmp_path)("relative")):
+        check_directory(path)
+    assert list(tmp_path.iterdir()) == []  # nothing is made
+
+
+@pytest.mark.parametrize("name", ["file", "file/new", "file/new/newer"])
+def test_files_and_what_lies_in_them(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"output='.*': '.*file' is a file; give the path of a folder"):
+        check_directory(tmp_path / name, "output")
