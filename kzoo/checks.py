@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -110,10 +111,12 @@ def check_directory(directory: Path, argument: str = "directory") -> None:
         argument: what the caller calls it.
 
     Raises:
-        ValueError: it is a file, or lies in one.
+        ValueError: it is a file, or lies in one, or may not be written to.
     """
     for path in (directory, *directory.parents):
         if path.is_dir():
+            if not os.access(path, os.W_OK):
+                raise ValueError(f"{argument}={str(directory)!r}: {str(path)!r} may not be written to.")
             return
         if path.exists():
             raise ValueError(

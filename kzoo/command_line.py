@@ -51,6 +51,11 @@ def errors_told(program: str, status: int = 1) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             yield
+    except KeyboardInterrupt:
+        print(f"\n{program}: stopped", file=sys.stderr)
+        raise SystemExit(130) from None  # as a shell tells of SIGINT
+    except BrokenPipeError:  # nobody reads on, as with `kzoo list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         message = _message_for_people(error)
         if message is None:

@@ -1,8 +1,9 @@
 """The one kind of model in the zoo: a functional graph whose targets are optional inputs."""
 
 import keras
-import numpy as np
 import tensorflow as tf
+
+from kzoo.batches import check_data, check_pictures
 
 _OWN = ("zoo_name", "zoo_options", "least_size")  # what a saved model tells beyond Keras's own config
 
@@ -44,63 +45,52 @@ class ZooModel(keras.Model):
         """Completes the dict of inputs: bare pictures are `images`, a target that is not there is None."""
         if not isinstance(inputs, dict):
             inputs = {"images": inputs}
-        self._check_size(inputs.get("images"))
+        shape = getattr(inputs.get("images"), "shape", None)
+        if shape is not None and getattr(shape, "rank", 4) is not None:
+            check_pictures(self, "images", tuple(shape))
         return super().__call__({name: inputs.get(name) for name in self._inputs_struct}, *args, **kwargs)
 
     def fit(self, x=None, *args, **kwargs):
-        """Trains as `keras.Model.fit` does, once data and model are seen to speak of the same classes.
+        """Trains as `keras.Model.fit` does, once data and model are seen to fit each other.
 
         Raises:
-            ValueError: a dataset of `kzoo.data.load` has another number of classes than the model.
+            ValueError: a target is missing, pictures have another shape than the model takes, or a dataset of
+                `kzoo.data.load` has another number of classes.
         """
-        for argument, dataset in (("x", x), ("validation_data", kwargs.get("validation_data"))):
-            self.check_classes(argument, dataset)
+        for argument, data in (("x", x), ("validation_data", kwargs.get("validation_data"))):
+            check_data(self, argument, data, targets=True)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # the dataset's own matter; Keras would only warn of it
         return super().fit(x, *args, **kwargs)
 
-    def predict_step(self, data):
-        """Answers for pictures, also where a dataset has their targets, which would stand for training."""
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return super().predict_step(({"images": x["images"]} if isinstance(x, dict) else x,))
-
     def evaluate(self, x=None, *args, **kwargs):
         """Evaluates as `keras.Model.evaluate` does; raises as `fit` does."""
-        self.check_classes("x", x)
+        check_data(self, "x", x, targets=True)
         return super().evaluate(x, *args, **kwargs)
 
-    def _check_size(self, images) -> None:
-        sides = tuple(getattr(images, "shape", ()))[1:3]
-        if any(side is not None and side < self.least_size for side in sides):
-            raise ValueError(
-                f"images: pictures of {sides[0]} by {sides[1]} pixels are too small for this model; the "
-                f"least is {self.least_size} by {self.least_size}, the stride of its coarsest level."
-            )
+    def predict(self, x, *args, **kwargs):
+        """Answers for pictures, or for those of a dataset, whose targets are left aside.
+
+        Raises:
+            ValueError: pictures have another shape than the model takes.
+        """
+        check_data(self, "x", x, targets=False)
+        return super().predict(x, *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        """Answers for one batch of pictures; raises as `predict` does."""
+        check_data(self, "x", x, targets=False)
+        return super().predict_on_batch(x)
+
+    def predict_step(self, data):
+        """Answers for pictures alone: with their targets the model would not decode what it finds."""
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return super().predict_step(({"images": x["images"]} if isinstance(x, dict) else x,))
 
     @property
     def num_classes(self) -> int | None:
         """How many classes the model was built for, None where it was not built by the zoo."""
         return (self.zoo_options or {}).get("num_classes")
-
-    def check_classes(self, argument: str, dataset: object) -> None:
-        """Raises a `ValueError` that names the argument if data has other classes than the model.
-
-        Looked at are datasets of `kzoo.data.load`, which know their classes, and dicts of arrays.
-        """
-        if isinstance(dataset, dict) and "classes" in dataset and self.num_classes is not None:
-            highest = int(np.max(dataset["classes"], initial=-1))
-            if highest >= self.num_classes:
-                raise ValueError(
-                    f"{argument}: class {highest} is in it, but the model was built with "
-                    f"num_classes={self.num_classes}: 0 to {self.num_classes - 1}, and -1 for padding."
-                )
-        classes = _classes_of(dataset)
-        if classes is not None and self.num_classes not in (None, len(classes)):
-            raise ValueError(
-                f"{argument}: the data has {len(classes)} classes ({', '.join(classes)}), but the model was "
-                f"built with num_classes={self.num_classes}. Build it with num_classes={len(classes)}, or "
-                "give the data's loader the classes to use."
-            )
 
     def get_config(self):
         return super().get_config() | {name: getattr(self, name) for name in _OWN}
@@ -113,13 +103,6 @@ class ZooModel(keras.Model):
         for name, value in own.items():
             setattr(model, name, value)
         return model
-
-
-def _classes_of(dataset) -> tuple[str, ...] | None:
-    """The classes of a dataset of `kzoo.data.load`, also after `repeat` or `take`, but not `map`."""
-    while dataset is not None and not hasattr(dataset, "classes") and "Map" not in type(dataset).__name__:
-        dataset = getattr(dataset, "_input_dataset", None)
-    return getattr(dataset, "classes", None)
 
 
 def _plain(value):

@@ -42,3 +42,11 @@ def test_a_fault_in_data_is_told_also_from_within_tensorflow(capsys):
 def test_a_fault_of_the_program_keeps_its_traceback(work):
     with pytest.raises((ValueError, KeyError, ZeroDivisionError)), errors_told("program"):
         work()
+
+
+def test_ctrl_c_is_one_word(capsys):
+    def stopped():
+        raise KeyboardInterrupt
+
+    status, message = told(capsys, stopped)
+    assert (status, message) == (130, "\nprogram: stopped\n")

@@ -135,6 +135,46 @@ def test_a_class_beyond_the_last_in_arrays_is_an_error(model):
         model.fit(data, verbose=0)
 
 
+@pytest.mark.parametrize("keys", [("images",), ("images", "boxes"), ("wanted",)])
+def test_a_batch_that_lacks_something_is_an_error(model, keys):
+    parts = {"images": PICTURES, "wanted": ANSWERS, "boxes": ANSWERS}
+    batch = {key: parts[key] for key in keys}
+    lacking = "images" if keys == ("wanted",) else "wanted"
+    for data in (batch, tf.data.Dataset.from_tensor_slices(batch).batch(2)):
+        for call in (model.fit, model.evaluate):
+            with pytest.raises(ValueError, match=rf"^x: a batch has {', '.join(keys)}, but no {lacking}\."):
+                call(data, verbose=0)
+
+
+def test_tuples_of_pictures_and_targets_are_an_error(model):
+    data = tf.data.Dataset.from_tensor_slices((PICTURES, ANSWERS)).batch(2)
+    with pytest.raises(ValueError, match="tuples of 2; a dict"):
+        model.fit(data, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ((2, 8, 9, 3), r"shape \(2, 8, 9, 3\), but this model takes \(None, 8, 8, 3\)"),
+        ((2, 8, 8, 1), r"shape \(2, 8, 8, 1\)"),
+        ((2, 8, 8, 4), r"shape \(2, 8, 8, 4\)"),
+        ((8, 8, 3), r"shape \(8, 8, 3\)"),
+        ((0, 8, 8, 3), "there is no picture in the batch"),
+    ],
+)
+def test_pictures_of_another_shape_are_an_error_at_every_call(model, shape, told):
+    wrong = np.zeros(shape, np.uint8)
+    for _ in range(2):  # also once it was traced for what is right
+        for call in (model.predict, model.predict_on_batch):
+            with pytest.raises(ValueError, match=told):
+                call(wrong)
+        if shape[0]:
+            with pytest.raises(ValueError, match=told):
+                model.fit(tf.data.Dataset.from_tensors({"images": wrong, "wanted": ANSWERS[:2]}), verbose=0)
+        model.predict(PICTURES, verbose=0)
+        model.predict(PICTURES[:5], verbose=0)
+
+
 def test_pictures_below_the_least_size_are_an_error():
     images = keras.Input((None, None, 3), name="images")
     model = ZooModel({"images": images}, {"mean": keras.layers.GlobalAveragePooling2D()(images)})

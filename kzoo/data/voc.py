@@ -2,7 +2,8 @@
 
     DIR/Annotations/NAME.xml         one a picture
     DIR/JPEGImages/NAME.jpg          or another format
-    DIR/ImageSets/Main/SPLIT.txt     a NAME a line; without such files there is one split, "all"
+    DIR/ImageSets/Main/SPLIT.txt     a NAME a line; without such files a tenth of the names each is drawn for
+                                     "val" and "test", the rest is "train"; and there is "all"
     DIR/classes.txt or labels.txt    a class a line; without it those found are taken, most frequent first
 
 Annotations and pictures may also lie in DIR itself, as labelImg leaves them. The lists of single classes that
@@ -17,6 +18,7 @@ a fault. So is one with xmin = xmax or ymin = ymax: read by the letter it would 
 what a click without a drag leaves behind.
 """
 
+import hashlib
 import math
 import re
 import xml.etree.ElementTree as ElementTree
@@ -65,7 +67,7 @@ class Voc:
             self._annotations = {one.path.stem: one for one in pool.map(_parse, paths)}
         self._annotation_folder = folder
         self._picture_folder = _first_folder(directory / "JPEGImages", directory)
-        self._ids = _read_splits(directory / "ImageSets" / "Main") or {"all": list(self._annotations)}
+        self._ids = _read_splits(directory / "ImageSets" / "Main") or _draw_splits(list(self._annotations))
         classes, self._classes_from = _choose_classes(spec, directory, classes, self._annotations.values())
         self.info = Info(spec, classes, {name: len(ids) for name, ids in self._ids.items()}, ("detection",))
         listed = {picture for ids in self._ids.values() for picture in ids} & self._annotations.keys()
@@ -245,6 +247,16 @@ def _match_picture(picture: str, filename: str, index: dict[str, list[Path]]) ->
     named = index.get(filename, []) or index.get(Path(filename).stem, [])
     both = [path for path in same_name if path in named]
     return next(iter([*both, *same_name, *named]), None)
+
+
+def _draw_splits(names: list[str]) -> dict[str, list[str]]:
+    """Splits where nobody made any, drawn from the names alone: the same on every machine."""
+    drawn = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    tenth = math.ceil(len(drawn) / 10)
+    parts = drawn[:tenth], drawn[tenth : 2 * tenth], drawn[2 * tenth :]
+    test, val, train = map(sorted, parts)
+    splits = {"train": train, "val": val, "test": test, "all": sorted(names)}
+    return {split: part for split, part in splits.items() if part}
 
 
 def _read_splits(folder: Path) -> dict[str, list[str]]:

@@ -82,6 +82,7 @@ class Match(keras.layers.Layer):
         anchors = tf.concat(list(anchors.values()), axis=0)  # [A, 4]
         if boxes is None or classes is None:
             return tf.zeros((0, tf.shape(anchors)[0]), tf.int32)
+        boxes = tf.debugging.check_numerics(boxes, "boxes of the batch")
         return match(anchors, boxes, classes, self.positive_iou, self.negative_iou, self.match_best)
 
     def compute_output_spec(self, anchors, boxes=None, classes=None):

@@ -38,6 +38,9 @@ class FocalLoss(LossLayer):
 
     def call(self, logits, matches, classes=None):
         if classes is not None:
+            tf.debugging.assert_less(
+                classes, logits.shape[-1], f"a class of the batch is not below num_classes={logits.shape[-1]}"
+            )
             no_object = tf.shape(classes)[1]
             classes = tf.pad(classes, [[0, 0], [0, 1]], constant_values=-1)
             matched = tf.gather(classes, tf.where(matches >= 0, matches, no_object), batch_dims=1)  # [B, A]

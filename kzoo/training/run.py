@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -12,11 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import visualize
+from kzoo.batches import check_data
 from kzoo.evaluation import CocoAP, evaluate_detection, nan_to_none
 from kzoo.serving import export, load
 from kzoo.training.schedule import CosineSchedule
 from kzoo.training.settings import Settings
 
+FILES = ("settings.json", "log.csv", "model.keras", "metrics.json", "predictions.png", "curves.png")
+PREVIOUS = "previous"
 SHOWN = 8  # pictures in predictions.png
 
 
@@ -25,7 +30,7 @@ class Run:
 
     The folder holds `settings.json`, `log.csv` (a line an epoch), `model.keras`, `metrics.json` (AP, AP50,
     AP75, the same for each class, seconds, pictures seen), `predictions.png` (beside the truth) and
-    `curves.png`.
+    `curves.png`. What an earlier run left there is kept in `previous/`.
 
     Args:
         settings: all that the run was started with.
@@ -60,8 +65,8 @@ class Run:
             schedule = CosineSchedule(self.settings.learning_rate, steps=epochs * steps_per_epoch)
         else:
             schedule = CosineSchedule(self.settings.learning_rate, minutes=minutes)
-        model.check_classes("train", train)
-        model.check_classes("validation", validation)
+        check_data(model, "train", train, targets=True)
+        check_data(model, "validation", validation, targets=True)
         self._begin()
         start, first_step = time.monotonic(), int(model.optimizer.iterations)
         model.fit(
@@ -84,10 +89,14 @@ class Run:
         model.save(self.directory / "model.keras")
 
     def _begin(self) -> None:
-        """Makes the folder, or takes away what an earlier run left in it."""
+        """Makes the folder, or puts what an earlier run left in it into `previous/`."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        for stale in ("log.csv", "metrics.json", "model.keras", "predictions.png", "curves.png"):
-            (self.directory / stale).unlink(missing_ok=True)
+        left = [self.directory / name for name in FILES if (self.directory / name).exists()]
+        if left:
+            shutil.rmtree(self.directory / PREVIOUS, ignore_errors=True)
+            (self.directory / PREVIOUS).mkdir()
+        for path in left:
+            path.replace(self.directory / PREVIOUS / path.name)
         used = {"precision": keras.config.dtype_policy().name, "classes": self.classes}
         self._write_json("settings.json", dataclasses.asdict(self.settings) | used)
 
@@ -127,11 +136,12 @@ class Run:
     def summary(self) -> None:
         """Prints what was reached, where everything is, and what to try next."""
         metrics, directory = self.metrics, self.directory
+        programs = str(Path(sys.executable).parent)
+        programs = min(programs, os.path.relpath(programs), key=len)
         each = ", ".join(f"{name} {metrics[f'AP50/{name}']:.3f}" for name in self.classes)
         print(
-            f"\nAP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f} on pictures "
-            "that it did not learn from "
-            f"({metrics['pictures_seen']:,} pictures seen in {metrics['seconds']:.0f} seconds)\n"
+            f"\nAP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f} on the "
+            f"pictures to measure on, {metrics['pictures_seen']:,} pictures seen in {metrics['seconds']:.0f} seconds\n"
             f"AP50 by class: {each}\n\n"
             f"  {directory / 'predictions.png'}   what it finds, beside the truth\n"
             f"  {directory / 'curves.png'}   how it learned\n"
@@ -139,8 +149,8 @@ class Run:
             f"  {directory / 'model.keras'}   the model, for Keras\n"
             f"  {self.exported}   the model, for TF Serving: loaded back, it answers the same to 1e-4\n\n"
             "Next:\n"
-            f"  kzoo predict PICTURES --model {self.exported} --output found\n"
-            "  python recipes/retinanet_voc.py --data voc:DIR --minutes 10   on your own pictures"
+            f"  {programs}/kzoo predict PICTURES --model {self.exported} --output found\n"
+            f"  {programs}/python recipes/retinanet_voc.py --data voc:DIR --minutes 10   on your own pictures"
         )
 
     def _write_json(self, name: str, content: Mapping) -> None:

@@ -43,10 +43,11 @@ class Settings:
         """
         check_integer("epochs", self.epochs, least=1)
         check_integer("batch_size", self.batch_size, least=1)
-        check_integer("seed", self.seed, least=0)
+        check_number("seed", self.seed, least=0, most=2**32 - 1)
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise ValueError(f"minutes={self.minutes!r}: a number of more than 0 is expected.")
-        check_number("learning_rate", self.learning_rate, least=0)
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate={self.learning_rate!r}: a number of more than 0 is expected.")
         check_number("weight_decay", self.weight_decay, least=0)
         check_directory(self.output, "output")
         check_directory(self.export, "export")

@@ -252,8 +252,19 @@ def test_pictures_and_annotations_side_by_side(tmp_path):
         (tmp_path / f"{name}.xml").write_text(annotation())
         Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / f"{name}.jpg")
     source = open_source(f"voc:{tmp_path}")
-    assert source.info.splits == {"all": 2}
+    assert source.info.splits == {"val": 1, "test": 1, "all": 2}
     assert source.split("all").names == (str(tmp_path / "a_1.jpg"), str(tmp_path / "b 1.jpg"))
+
+
+def test_splits_are_drawn_where_nobody_made_any(tmp_path):
+    for number in range(25):
+        (tmp_path / f"p{number}.xml").write_text(annotation())
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / f"p{number}.jpg")
+    source = open_source(f"voc:{tmp_path}")
+    assert source.info.splits == {"train": 19, "val": 3, "test": 3, "all": 25}
+    parts = [source.split(name).names for name in ("train", "val", "test")]
+    assert sorted(sum(parts, ())) == sorted(source.split("all").names)  # none in two, none in none
+    assert [open_source(f"voc:{tmp_path}").split(name).names for name in ("train", "val", "test")] == parts
 
 
 def test_names_with_spaces_in_a_split(tmp_path):

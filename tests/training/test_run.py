@@ -23,7 +23,7 @@ def model():
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(data="shapes", output=tmp_path / "run", export=tmp_path / "served")
+    return Settings(data="shapes", output=tmp_path / "run", export=tmp_path / "served", epochs=2)
 
 
 def test_an_export_that_answers_as_the_model_does(settings, model, test_split, tmp_path):
@@ -56,6 +56,9 @@ def test_an_earlier_run_stays_whole_until_a_new_one_can_start(settings, model, t
     with pytest.raises(ValueError, match=r"^train: the data has 5 classes.*num_classes=2"):
         Run(settings, ("a", "b")).fit(other, test_split, test_split)
     assert [path.name for path in Path(settings.output).iterdir()] == ["model.keras"]
+    model.compile(keras.optimizers.SGD(1e-3))
+    Run(settings, kzoo.data.info("shapes").classes).fit(model, test_split, test_split, steps_per_epoch=1)
+    assert (settings.output / "previous/model.keras").read_text() == "of an earlier run"
 
 
 def test_settings_tell_what_was_used(settings, model, test_split):
@@ -63,13 +66,20 @@ def test_settings_tell_what_was_used(settings, model, test_split):
     a_run = Run(settings, kzoo.data.info("shapes").classes)
     a_run.fit(model, test_split, test_split, steps_per_epoch=1)
     told = json.loads((settings.output / "settings.json").read_text())
-    assert (told["precision"], told["epochs"], told["classes"][0]) == ("float32", 20, "circle")
-    assert a_run.metrics["pictures_seen"] == 20 * settings.batch_size
+    assert (told["precision"], told["epochs"], told["classes"][0]) == ("float32", 2, "circle")
+    assert a_run.metrics["pictures_seen"] == 2 * settings.batch_size
 
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("epochs", 0), ("minutes", 0.0), ("minutes", float("nan")), ("batch_size", 0), ("learning_rate", -1.0)],
+    [
+        ("epochs", 0),
+        ("minutes", 0.0),
+        ("minutes", float("nan")),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("seed", 2**32),
+    ],
 )
 def test_a_setting_out_of_its_range_is_refused(setting, value, tmp_path):
     places = {"output": tmp_path / "run", "export": tmp_path / "served"}

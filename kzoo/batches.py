@@ -1,0 +1,107 @@
+"""Data held against the model that is to take it, before anything is computed."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def check_data(model: keras.Model, argument: str, data: object, *, targets: bool) -> None:
+    """Raises an error if data is not what a model takes.
+
+    Looked at are datasets, dicts of arrays, and arrays of pictures; generators pass.
+
+    Args:
+        model: a model of the zoo.
+        argument: what the caller calls the data.
+        data: what is given to `fit`, `evaluate` or `predict`.
+        targets: whether the model is to learn from it, or to be measured.
+
+    Raises:
+        ValueError: pictures have another shape than the model takes, a target is missing, or the classes are
+            not those that the model was built for.
+    """
+    shapes = _shapes(data)
+    if shapes is None:
+        return
+    wanted = list(model.input)
+    missing = [name for name in (wanted if targets else ["images"]) if name not in shapes]
+    if missing:
+        raise ValueError(
+            f"{argument}: a batch has {', '.join(map(str, shapes))}, but no {' and no '.join(missing)}. "
+            f"A batch is a dict of {', '.join(wanted)}."
+        )
+    check_pictures(model, argument, shapes["images"])
+    if targets:
+        _check_classes(model, argument, data)
+
+
+def check_pictures(model: keras.Model, argument: str, shape: tuple[int | None, ...]) -> None:
+    """Raises an error if a model does not take pictures of this shape.
+
+    Args:
+        model: a model of the zoo.
+        argument: what the caller calls the pictures.
+        shape: of a batch of them, None where it is not known.
+
+    Raises:
+        ValueError: it is not `[B, H, W, 3]`, there is no picture, they are of another size than the model was
+            built for, or they are too small.
+    """
+    height, width, channels = model.input["images"].shape[1:]
+    expected = (None, height, width, channels)
+    if len(shape) != 4 or any(
+        None not in (want, have) and want != have for want, have in zip(expected, shape, strict=True)
+    ):
+        raise ValueError(f"{argument}: pictures of shape {shape}, but this model takes {expected}.")
+    if shape[0] == 0:
+        raise ValueError(f"{argument}: there is no picture in the batch.")
+    if any(side is not None and side < model.least_size for side in shape[1:3]):
+        raise ValueError(
+            f"{argument}: pictures of {shape[1]} by {shape[2]} pixels are too small for this model; the least "
+            f"is {model.least_size} by {model.least_size}, the stride of its coarsest level."
+        )
+
+
+def _shapes(data: object) -> dict[str, tuple[int | None, ...]] | None:
+    """The shapes of a batch's parts by name; None where that cannot be known."""
+    if isinstance(data, tf.data.Dataset):
+        data = data.element_spec
+        if isinstance(data, tuple):
+            raise ValueError(
+                f"the dataset has tuples of {len(data)}; a dict of pictures and targets is expected, such as "
+                '{"images": ..., "boxes": ..., "classes": ...}.'
+            )
+    if not isinstance(data, dict):
+        data = {"images": data}
+    if not all(hasattr(part, "shape") for part in data.values()):
+        return None
+    known = {name: part.shape for name, part in data.items()}
+    if any(shape.rank is None for shape in known.values() if isinstance(shape, tf.TensorShape)):
+        return None
+    return {name: tuple(shape) for name, shape in known.items()}
+
+
+def _check_classes(model: keras.Model, argument: str, data: object) -> None:
+    if model.num_classes is None:
+        return
+    if isinstance(data, dict) and "classes" in data:
+        highest = int(np.max(data["classes"], initial=-1))
+        if highest >= model.num_classes:
+            raise ValueError(
+                f"{argument}: class {highest} is in it, but the model was built with "
+                f"num_classes={model.num_classes}: 0 to {model.num_classes - 1}, and -1 for padding."
+            )
+    classes = _classes_of(data)
+    if classes is not None and len(classes) != model.num_classes:
+        raise ValueError(
+            f"{argument}: the data has {len(classes)} classes ({', '.join(classes)}), but the model was built "
+            f"with num_classes={model.num_classes}. Build it with num_classes={len(classes)}, or give the data's "
+            "loader the classes to use."
+        )
+
+
+def _classes_of(dataset: object) -> tuple[str, ...] | None:
+    """The classes of a dataset of `kzoo.data.load`, also after `repeat` or `take`, but not `map`."""
+    while dataset is not None and not hasattr(dataset, "classes") and "Map" not in type(dataset).__name__:
+        dataset = getattr(dataset, "_input_dataset", None)
+    return getattr(dataset, "classes", None)
