@@ -57,8 +57,8 @@ def check_pictures(model: keras.Model, argument: str, shape: tuple[int | None, .
         raise ValueError(f"{argument}: there is no picture in the batch.")
     if any(side is not None and side < model.least_size for side in shape[1:3]):
         raise ValueError(
-            f"{argument}: pictures of {shape[1]} by {shape[2]} pixels are too small for this model; the least "
-            f"is {model.least_size} by {model.least_size}, the stride of its coarsest level."
+            f"{argument}: pictures of {shape[1]} by {shape[2]} pixels are too small for this model; the "
+            f"least is {model.least_size} by {model.least_size}, the stride of its coarsest level."
         )
 
 
@@ -94,9 +94,9 @@ def _check_classes(model: keras.Model, argument: str, data: object) -> None:
     classes = _classes_of(data)
     if classes is not None and len(classes) != model.num_classes:
         raise ValueError(
-            f"{argument}: the data has {len(classes)} classes ({', '.join(classes)}), but the model was built "
-            f"with num_classes={model.num_classes}. Build it with num_classes={len(classes)}, or give the data's "
-            "loader the classes to use."
+            f"{argument}: the data has {len(classes)} classes ({', '.join(classes)}), but the model was "
+            f"built with num_classes={model.num_classes}. Build it with num_classes={len(classes)}, or give "
+            "the data's loader the classes to use."
         )
 
 

@@ -141,7 +141,8 @@ class Run:
         each = ", ".join(f"{name} {metrics[f'AP50/{name}']:.3f}" for name in self.classes)
         print(
             f"\nAP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f} on the "
-            f"pictures to measure on, {metrics['pictures_seen']:,} pictures seen in {metrics['seconds']:.0f} seconds\n"
+            "pictures to measure on; "
+            f"{metrics['pictures_seen']:,} pictures seen in {metrics['seconds']:.0f} seconds\n"
             f"AP50 by class: {each}\n\n"
             f"  {directory / 'predictions.png'}   what it finds, beside the truth\n"
             f"  {directory / 'curves.png'}   how it learned\n"
