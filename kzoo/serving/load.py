@@ -50,7 +50,7 @@ class ServedModel:
         if shape[0] == 0:
             raise ValueError("images: no picture in the batch.")
         answers = [
-            self._answer(images=tf.constant(images[start : start + batch_size], tf.float32))
+            self._answer(images=tf.cast(images[start : start + batch_size], tf.float32))
             for start in range(0, shape[0], batch_size)
         ]
         return {name: np.concatenate([answer[name].numpy() for answer in answers]) for name in answers[0]}
@@ -74,6 +74,11 @@ def load(directory: str | os.PathLike) -> ServedModel:
     directory = Path(directory)
     if (directory / "saved_model.pb").is_file():
         return ServedModel(directory)
+    if directory.is_file():
+        raise ValueError(
+            f"directory={str(directory)!r}: a file; an exported model is a folder. "
+            "keras.models.load_model opens .keras files."
+        )
     if not directory.is_dir():
         raise ValueError(f"directory={str(directory)!r}: no such folder.")
     whole = [path for _, path in sorted(versions(directory).items()) if (path / "saved_model.pb").is_file()]

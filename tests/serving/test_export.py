@@ -169,6 +169,9 @@ def test_a_failed_export_leaves_no_version(tmp_path):
 
 
 def test_no_model_to_load(tmp_path):
+    (tmp_path / "model.keras").touch()
+    with pytest.raises(ValueError, match=r"^directory=.*model\.keras'.*an exported model is a folder"):
+        kzoo.load(tmp_path / "model.keras")
     with pytest.raises(ValueError, match=r"^directory=.*gone'.*no such folder"):
         kzoo.load(tmp_path / "gone")
     (tmp_path / "1").mkdir()
