@@ -175,6 +175,11 @@ class _ProgressByTheClock(keras.callbacks.ProgbarLogger):
         self.epochs = 1  # of which Keras says nothing
         super().on_epoch_begin(epoch, logs)
 
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        # An epoch that the clock cut short is told by the steps that it had.
+        self.target = self.progbar.target = min(self.seen, self.target)
+        super().on_epoch_end(epoch, logs)
+
 
 def _first_pictures(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
     """The first few pictures of a dataset, as one batch."""
