@@ -4,8 +4,8 @@
 
 Five kinds of shapes, one to six in a picture of 128x128 pixels, on textured ground, overlapping.
 
-Takes: @TAKES@
-Reached: @REACHED@
+Takes: 2 minutes 16 seconds on two cores with bfloat16 instructions, of which 2 minutes are training.
+Reached: AP 0.723, AP50 0.927 on 200 pictures that it did not learn from (docs/results.md).
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,8 @@ DIR holds JPEGImages, Annotations and ImageSets/Main. A small residual backbone,
 strong augmentation: made for hundreds of pictures and a few cores.
 
 Takes: the minutes given, and half a minute to start, to measure and to export.
-Reached: see docs/results.md.
+Reached: AP 0.595, AP50 0.905 on the test pictures of BCCD (205 to learn from) in 10 minutes on two cores
+(docs/results.md).
 """
 
 import math
