@@ -20,7 +20,17 @@ def check_data(model: keras.Model, argument: str, data: object, *, targets: bool
         ValueError: pictures have another shape than the model takes, a target is missing, or the classes are
             not those that the model was built for.
     """
-    shapes = _shapes(data)
+    if isinstance(data, tf.data.Dataset) and isinstance(data.element_spec, tuple):
+        if targets and len(data.element_spec) > 1:
+            raise ValueError(
+                f"{argument}: the dataset has tuples of {len(data.element_spec)}; a dict of pictures and "
+                "targets is expected, a batch of {"
+                + ", ".join(f'"{name}": ...' for name in model.input)
+                + "}."
+            )
+        shapes = _shapes(data.element_spec[0])
+    else:
+        shapes = _shapes(data.element_spec if isinstance(data, tf.data.Dataset) else data)
     if shapes is None:
         return
     wanted = list(model.input)
@@ -64,13 +74,6 @@ def check_pictures(model: keras.Model, argument: str, shape: tuple[int | None, .
 
 def _shapes(data: object) -> dict[str, tuple[int | None, ...]] | None:
     """The shapes of a batch's parts by name; None where that cannot be known."""
-    if isinstance(data, tf.data.Dataset):
-        data = data.element_spec
-        if isinstance(data, tuple):
-            raise ValueError(
-                f"the dataset has tuples of {len(data)}; a dict of pictures and targets is expected, such as "
-                '{"images": ..., "boxes": ..., "classes": ...}.'
-            )
     if not isinstance(data, dict):
         data = {"images": data}
     if not all(hasattr(part, "shape") for part in data.values()):

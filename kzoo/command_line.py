@@ -51,6 +51,7 @@ def errors_told(program: str, status: int = 1) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             yield
+            sys.stdout.flush()  # here, where a closed pipe is told apart, rather than at the end
     except KeyboardInterrupt:
         print(f"\n{program}: stopped", file=sys.stderr)
         raise SystemExit(130) from None  # as a shell tells of SIGINT

@@ -75,17 +75,17 @@ class ZooModel(keras.Model):
             ValueError: pictures have another shape than the model takes.
         """
         check_data(self, "x", x, targets=False)
-        return super().predict(x, *args, **kwargs)
+        return super().predict(_pictures(x), *args, **kwargs)
 
     def predict_on_batch(self, x):
         """Answers for one batch of pictures; raises as `predict` does."""
         check_data(self, "x", x, targets=False)
-        return super().predict_on_batch(x)
+        return super().predict_on_batch(_pictures(x))
 
     def predict_step(self, data):
         """Answers for pictures alone: with their targets the model would not decode what it finds."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return super().predict_step(({"images": x["images"]} if isinstance(x, dict) else x,))
+        return super().predict_step((_pictures(x),))
 
     @property
     def num_classes(self) -> int | None:
@@ -103,6 +103,10 @@ class ZooModel(keras.Model):
         for name, value in own.items():
             setattr(model, name, value)
         return model
+
+
+def _pictures(x):
+    return {"images": x["images"]} if isinstance(x, dict) else x
 
 
 def _plain(value):

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -50,3 +54,10 @@ def test_ctrl_c_is_one_word(capsys):
 
     status, message = told(capsys, stopped)
     assert (status, message) == (130, "\nprogram: stopped\n")
+
+
+def test_nobody_reading_on_is_no_error():
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = f"{sys.executable} -c 'from kzoo.cli import main; main()' list | true; echo ${{PIPESTATUS[0]}}"
+    answer = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True)
+    assert (answer.stdout, answer.stderr) == ("0\n", "")

@@ -73,8 +73,11 @@ def test_a_target_given_as_none_is_one_that_is_not_there(model):
 
 
 def test_predict_on_a_dataset_leaves_its_targets_aside(model):
-    answers = model.predict(dataset(), verbose=0)
-    np.testing.assert_allclose(answers["colour"], plain_answers(model), atol=1e-5)
+    pairs = tf.data.Dataset.from_tensor_slices((PICTURES, ANSWERS)).batch(4)
+    more = {"images": PICTURES, "wanted": ANSWERS, "name": np.array(list("abcdef"))}
+    for data in (dataset(), pairs, more):
+        answers = model.predict(data, verbose=0)
+        np.testing.assert_allclose(answers["colour"], plain_answers(model), atol=1e-5)
 
 
 def test_named_losses_sum_to_the_loss_also_where_the_last_batch_is_small(model):
@@ -148,7 +151,7 @@ def test_a_batch_that_lacks_something_is_an_error(model, keys):
 
 def test_tuples_of_pictures_and_targets_are_an_error(model):
     data = tf.data.Dataset.from_tensor_slices((PICTURES, ANSWERS)).batch(2)
-    with pytest.raises(ValueError, match="tuples of 2; a dict"):
+    with pytest.raises(ValueError, match="^x: the dataset has tuples of 2; a dict"):
         model.fit(data, verbose=0)
 
 

@@ -20,6 +20,7 @@ what a click without a drag leaves behind.
 
 import hashlib
 import math
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
@@ -251,7 +252,7 @@ def _match_picture(picture: str, filename: str, index: dict[str, list[Path]]) ->
 
 def _draw_splits(names: list[str]) -> dict[str, list[str]]:
     """Splits where nobody made any, drawn from the names alone: the same on every machine."""
-    drawn = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    drawn = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
     tenth = math.ceil(len(drawn) / 10)
     parts = drawn[:tenth], drawn[tenth : 2 * tenth], drawn[2 * tenth :]
     test, val, train = map(sorted, parts)

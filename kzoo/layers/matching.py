@@ -34,10 +34,9 @@ def match(
 
     def of_one_picture(picture):
         boxes, classes = picture
-        objects = tf.cast(
-            tf.where(classes >= 0)[:, 0], tf.int32
-        )  # [N]: the table is only as large as need be
-        # A box without area behind them: where there is no object, there is something to reduce over.
+        # Only the objects, so that the table is no larger than need be; and a box without area behind them:
+        # where there is no object, there is something to reduce over.
+        objects = tf.cast(tf.where(classes >= 0)[:, 0], tf.int32)  # [N]
         objects = tf.pad(objects, [[0, 1]])
         boxes = tf.pad(tf.gather(boxes, objects[:-1]), [[0, 1], [0, 0]])
         iou = box.pairwise_iou(boxes, anchors)  # [N + 1, A]
@@ -52,7 +51,10 @@ def match(
         return matches
 
     signature = tf.TensorSpec((anchors.shape[0],), tf.int32)
-    return tf.map_fn(of_one_picture, (boxes, classes), fn_output_signature=signature)
+    # One picture more: of none, as a replica may get, map_fn makes no table whose width it does not know.
+    boxes = tf.pad(boxes, [[0, 1], [0, 0], [0, 0]])
+    classes = tf.pad(classes, [[0, 1], [0, 0]], constant_values=-1)
+    return tf.map_fn(of_one_picture, (boxes, classes), fn_output_signature=signature)[:-1]
 
 
 @keras.saving.register_keras_serializable("kzoo")

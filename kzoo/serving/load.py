@@ -26,7 +26,11 @@ class ServedModel:
         _, inputs = self._answer.structured_input_signature
         self.input_shape = tuple(inputs["images"].shape[1:])
         labels = path / "assets" / LABELS_FILE
-        self.labels = tuple(labels.read_text(encoding="utf-8").split("\n")[:-1]) if labels.is_file() else None
+        self.labels = (
+            tuple(labels.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+            if labels.is_file()
+            else None
+        )
 
     def predict(self, images: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Answers for pictures.

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -30,7 +29,8 @@ class Run:
 
     The folder holds `settings.json`, `log.csv` (a line an epoch), `model.keras`, `metrics.json` (AP, AP50,
     AP75, the same for each class, seconds, pictures seen), `predictions.png` (beside the truth) and
-    `curves.png`. What an earlier run left there is kept in `previous/`.
+    `curves.png`. What an earlier run left there when it
+    came to its end is kept in `previous/`.
 
     Args:
         settings: all that the run was started with.
@@ -89,14 +89,19 @@ class Run:
         model.save(self.directory / "model.keras")
 
     def _begin(self) -> None:
-        """Makes the folder, or puts what an earlier run left in it into `previous/`."""
+        """Makes the folder, or puts what an earlier run that came to its end left in it into `previous/`."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        left = [self.directory / name for name in FILES if (self.directory / name).exists()]
-        if left:
-            shutil.rmtree(self.directory / PREVIOUS, ignore_errors=True)
-            (self.directory / PREVIOUS).mkdir()
-        for path in left:
-            path.replace(self.directory / PREVIOUS / path.name)
+        finished = (self.directory / "model.keras").exists()
+        if finished:
+            (self.directory / PREVIOUS).mkdir(exist_ok=True)
+        for name in FILES:
+            path, kept = self.directory / name, self.directory / PREVIOUS / name
+            if finished:
+                kept.unlink(missing_ok=True)
+                if path.exists():
+                    path.replace(kept)
+            else:  # of a run that was stopped: the model of the one before it stays where it is
+                path.unlink(missing_ok=True)
         used = {"precision": keras.config.dtype_policy().name, "classes": self.classes}
         self._write_json("settings.json", dataclasses.asdict(self.settings) | used)
 
@@ -179,6 +184,8 @@ class _ProgressByTheClock(keras.callbacks.ProgbarLogger):
         # An epoch that the clock cut short is told by the steps that it had.
         self.target = self.progbar.target = min(self.seen, self.target)
         super().on_epoch_end(epoch, logs)
+        if self._schedule.progress() >= 1:  # validation took the rest of the time
+            self.model.stop_training = True
 
 
 def _first_pictures(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:

@@ -43,6 +43,7 @@ class Settings:
         """
         check_integer("epochs", self.epochs, least=1)
         check_integer("batch_size", self.batch_size, least=1)
+        check_integer("seed", self.seed, least=0)
         check_number("seed", self.seed, least=0, most=2**32 - 1)
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise ValueError(f"minutes={self.minutes!r}: a number of more than 0 is expected.")

@@ -125,6 +125,15 @@ def test_nothing_to_match_is_background(boxes, classes, match_best):
     assert matches_of(boxes, classes, match_best=match_best) == [BACKGROUND] * 4
 
 
+def test_no_picture_and_a_number_of_anchors_that_is_known_late():
+    spec = tf.TensorSpec((None, 4))
+    matched = tf.function(
+        lambda anchors: match(anchors, tf.zeros((0, 2, 4)), tf.zeros((0, 2), tf.int32), 0.5, 0.4, True),
+        input_signature=[spec],
+    )
+    assert matched(tf.constant(ANCHORS, tf.float32)).shape == (0, 4)
+
+
 @pytest.mark.parametrize("match_best", [True, False])
 def test_no_column_of_objects_at_all(match_best):
     matches = match(

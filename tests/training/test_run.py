@@ -59,6 +59,9 @@ def test_an_earlier_run_stays_whole_until_a_new_one_can_start(settings, model, t
     model.compile(keras.optimizers.SGD(1e-3))
     Run(settings, kzoo.data.info("shapes").classes).fit(model, test_split, test_split, steps_per_epoch=1)
     assert (settings.output / "previous/model.keras").read_text() == "of an earlier run"
+    (settings.output / "model.keras").unlink()  # as if that run had been stopped
+    Run(settings, kzoo.data.info("shapes").classes).fit(model, test_split, test_split, steps_per_epoch=1)
+    assert (settings.output / "previous/model.keras").read_text() == "of an earlier run"
 
 
 def test_settings_tell_what_was_used(settings, model, test_split):
