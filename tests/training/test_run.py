@@ -10,7 +10,7 @@ from kzoo.training import Run, Settings, run
 
 
 @pytest.fixture(scope="module")
-def test_split():
+def pictures():
     return kzoo.data.load("shapes", split="test", batch_size=2).take(2)
 
 
@@ -26,14 +26,14 @@ def settings(tmp_path):
     return Settings(data="shapes", output=tmp_path / "run", export=tmp_path / "served", epochs=2)
 
 
-def test_an_export_that_answers_as_the_model_does(settings, model, test_split, tmp_path):
+def test_an_export_that_answers_as_the_model_does(settings, model, pictures, tmp_path):
     a_run = Run(settings, kzoo.data.info("shapes").classes)
-    a_run.export(model, test_split)
+    a_run.export(model, pictures)
     assert a_run.exported == tmp_path / "served/1"
 
 
 @pytest.mark.parametrize("name", ["boxes", "scores", "classes", "num_detections"])
-def test_an_export_that_answers_otherwise_is_an_error(settings, model, test_split, name, monkeypatch):
+def test_an_export_that_answers_otherwise_is_an_error(settings, model, pictures, name, monkeypatch):
     class Spoilt:
         def __init__(self, directory):
             self.served = kzoo.load(directory)
@@ -44,30 +44,30 @@ def test_an_export_that_answers_otherwise_is_an_error(settings, model, test_spli
 
     monkeypatch.setattr(run, "load", Spoilt)
     with pytest.raises(RuntimeError, match=name):
-        Run(settings, kzoo.data.info("shapes").classes).export(model, test_split)
+        Run(settings, kzoo.data.info("shapes").classes).export(model, pictures)
 
 
-def test_an_earlier_run_stays_whole_until_a_new_one_can_start(settings, model, test_split):
+def test_an_earlier_run_stays_whole_until_a_new_one_can_start(settings, model, pictures):
     settings.output.mkdir()
     (settings.output / "model.keras").write_text("of an earlier run")
     other = kzoo.build(
         "retinanet", num_classes=2, input_shape=(128, 128, 3), backbone="compact", anchor_sizes=(16,)
     )
     with pytest.raises(ValueError, match=r"^train: the data has 5 classes.*num_classes=2"):
-        Run(settings, ("a", "b")).fit(other, test_split, test_split)
+        Run(settings, ("a", "b")).fit(other, pictures, pictures)
     assert [path.name for path in Path(settings.output).iterdir()] == ["model.keras"]
     model.compile(keras.optimizers.SGD(1e-3))
-    Run(settings, kzoo.data.info("shapes").classes).fit(model, test_split, test_split, steps_per_epoch=1)
+    Run(settings, kzoo.data.info("shapes").classes).fit(model, pictures, pictures, steps_per_epoch=1)
     assert (settings.output / "previous/model.keras").read_text() == "of an earlier run"
     (settings.output / "model.keras").unlink()  # as if that run had been stopped
-    Run(settings, kzoo.data.info("shapes").classes).fit(model, test_split, test_split, steps_per_epoch=1)
+    Run(settings, kzoo.data.info("shapes").classes).fit(model, pictures, pictures, steps_per_epoch=1)
     assert (settings.output / "previous/model.keras").read_text() == "of an earlier run"
 
 
-def test_settings_tell_what_was_used(settings, model, test_split):
+def test_settings_tell_what_was_used(settings, model, pictures):
     model.compile(keras.optimizers.SGD(1e-3))
     a_run = Run(settings, kzoo.data.info("shapes").classes)
-    a_run.fit(model, test_split, test_split, steps_per_epoch=1)
+    a_run.fit(model, pictures, pictures, steps_per_epoch=1)
     told = json.loads((settings.output / "settings.json").read_text())
     assert (told["precision"], told["epochs"], told["classes"][0]) == ("float32", 2, "circle")
     assert a_run.metrics["pictures_seen"] == 2 * settings.batch_size
