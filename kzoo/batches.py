@@ -20,17 +20,17 @@ def check_data(model: keras.Model, argument: str, data: object, *, targets: bool
         ValueError: pictures have another shape than the model takes, a target is missing, or the classes are
             not those that the model was built for.
     """
-    if isinstance(data, tf.data.Dataset) and isinstance(data.element_spec, tuple):
-        if targets and len(data.element_spec) > 1:
+    batch = data.element_spec if isinstance(data, tf.data.Dataset) else data
+    if isinstance(data, tf.data.Dataset) and isinstance(batch, tuple):
+        if targets and len(batch) > 1:
             raise ValueError(
-                f"{argument}: the dataset has tuples of {len(data.element_spec)}; a dict of pictures and "
+                f"{argument}: the dataset has tuples of {len(batch)}; a dict of pictures and "
                 "targets is expected, a batch of {"
                 + ", ".join(f'"{name}": ...' for name in model.input)
                 + "}."
             )
-        shapes = _shapes(data.element_spec[0])
-    else:
-        shapes = _shapes(data.element_spec if isinstance(data, tf.data.Dataset) else data)
+        batch = batch[0]
+    shapes = _shapes(batch)
     if shapes is None:
         return
     wanted = list(model.input)
@@ -72,13 +72,13 @@ def check_pictures(model: keras.Model, argument: str, shape: tuple[int | None, .
         )
 
 
-def _shapes(data: object) -> dict[str, tuple[int | None, ...]] | None:
+def _shapes(batch: object) -> dict[str, tuple[int | None, ...]] | None:
     """The shapes of a batch's parts by name; None where that cannot be known."""
-    if not isinstance(data, dict):
-        data = {"images": data}
-    if not all(hasattr(part, "shape") for part in data.values()):
+    if not isinstance(batch, dict):
+        batch = {"images": batch}
+    if not all(hasattr(part, "shape") for part in batch.values()):
         return None
-    known = {name: part.shape for name, part in data.items()}
+    known = {name: part.shape for name, part in batch.items()}
     if any(shape.rank is None for shape in known.values() if isinstance(shape, tf.TensorShape)):
         return None
     return {name: tuple(shape) for name, shape in known.items()}

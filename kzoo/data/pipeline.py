@@ -94,17 +94,9 @@ def load(
     memory = sum(math.prod(working_size(size, image_size, resize, zoom)) * layers for size in pictures.sizes)
     dataset = _read_in_order(read, len(pictures.names), memory <= _MEMORY, shuffle, seed)
     if settings:
-        # Seeds for each picture, in each epoch other ones, in every run the same.
-        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(
-            2, drop_remainder=True
-        )
-        dataset = tf.data.Dataset.zip(dataset, seeds).map(
-            lambda example, draw: augmentation.augment(example, draw, image_size, settings),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-    dataset = (
-        dataset.map(lambda example: _targets(example, task)).batch(batch_size).prefetch(tf.data.AUTOTUNE)
-    )
+        dataset = _augmented(dataset, image_size, settings, seed)
+    dataset = dataset.map(lambda example: _targets(example, task))
+    dataset = dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     dataset = dataset.with_options(options)
@@ -123,6 +115,17 @@ def _read_in_order(read: Callable, count: int, in_memory: bool, shuffle: bool, s
         return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE).cache()
     return dataset.shuffle(min(count, _SHUFFLED), seed=seed) if shuffle else dataset
+
+
+def _augmented(
+    dataset: tf.data.Dataset, image_size: tuple[int, int], settings: Augmentation, seed: int
+) -> tf.data.Dataset:
+    """Pictures changed at random: in each epoch otherwise, in every run the same."""
+    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+    return tf.data.Dataset.zip(dataset, seeds.batch(2, drop_remainder=True)).map(
+        lambda example, draw: augmentation.augment(example, draw, image_size, settings),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
 
 
 def _targets(example: dict[str, tf.Tensor], task: str) -> dict[str, tf.Tensor]:

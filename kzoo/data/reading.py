@@ -68,9 +68,8 @@ def reader(
         shapes = [shape for _, shape in parts.values()]
         example = dict(zip(parts, map(tf.ensure_shape, values, shapes), strict=True)) | {"image_id": index}
         if task == "classification":
-            example["label"] = example["classes"][
-                0
-            ]  # stays, even where augmentation moves the object out of view
+            # A copy, which stays even where augmentation moves the object out of view.
+            example["label"] = example["classes"][0]
         return example
 
     return read_in_graph

@@ -29,8 +29,7 @@ class Run:
 
     The folder holds `settings.json`, `log.csv` (a line an epoch), `model.keras`, `metrics.json` (AP, AP50,
     AP75, the same for each class, seconds, pictures seen), `predictions.png` (beside the truth) and
-    `curves.png`. What an earlier run left there when it
-    came to its end is kept in `previous/`.
+    `curves.png`. What an earlier run left there when it came to its end is kept in `previous/`.
 
     Args:
         settings: all that the run was started with.
@@ -61,10 +60,8 @@ class Run:
         """
         epochs, minutes = self.settings.epochs, self.settings.minutes
         steps_per_epoch = steps_per_epoch or len(train)
-        if minutes is None:
-            schedule = CosineSchedule(self.settings.learning_rate, steps=epochs * steps_per_epoch)
-        else:
-            schedule = CosineSchedule(self.settings.learning_rate, minutes=minutes)
+        steps = epochs * steps_per_epoch if minutes is None else None
+        schedule = CosineSchedule(self.settings.learning_rate, steps=steps, minutes=minutes)
         check_data(model, "train", train, targets=True)
         check_data(model, "validation", validation, targets=True)
         self._begin()
