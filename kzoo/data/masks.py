@@ -1,4 +1,4 @@
-"""Masks of objects outside the graph: within their box, in a picture, and as COCO's run lengths. No TensorFlow.
+"""Masks outside the graph: within a box, in a picture, and as COCO's run lengths. No TensorFlow.
 
 A mask is told within its box: a square of samples onto which the box is stretched. Sample (i, j) of m by m
 lies at (x1 + (j + 0.5) / m * width, y1 + (i + 0.5) / m * height), as a pixel (x, y) lies at its centre
@@ -23,17 +23,64 @@ def encode(masks: np.ndarray) -> list[dict]:
         masks: bool or uint8 [n, H, W]; what is not 0 is object.
     """
     masks = np.asarray(masks)
-    if not masks.size:
-        return [{"size": [int(side) for side in masks.shape[1:]], "counts": b""} for _ in masks]
-    return coco.encode(np.asfortranarray((masks != 0).view(np.uint8).transpose(1, 2, 0)))
+    return [_compress(mask.T != 0, 0, masks.shape[1:]) for mask in masks]
 
 
 def decode(rle: dict) -> np.ndarray:
     """Run lengths as a mask, bool [H, W]."""
-    return coco.decode(rle).view(bool)
+    return _columns(rle, slice(0, rle["size"][1])).T
 
 
-def within_box(mask: np.ndarray, box: Sequence[float], size: int = MASK_SIZE) -> np.ndarray:
+def read_runs(counts: bytes) -> np.ndarray:
+    """The lengths that COCO's text stands for: of ground, of object, and so on by turns, column by column.
+
+    A length is written in groups of five bits, the lowest first, each a character from "0" on, in which a
+    sixth bit says that there is more; from the fourth length on it is the difference to the last but one.
+
+    Returns:
+        int64 [n].
+
+    Raises:
+        ValueError: the text stands for no lengths.
+    """
+    codes = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    last = (codes & 32) == 0  # of a length's groups
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or not last[-1]:
+        raise ValueError("counts that no mask is written as")
+    ends = np.flatnonzero(last) + 1
+    groups = np.diff(ends, prepend=0)
+    if groups.max() > 7:  # 2**35 pixels
+        raise ValueError("counts that no mask is written as")
+    place = np.arange(len(codes)) - np.repeat(ends - groups, groups)
+    runs = np.add.reduceat((codes & 31) << 5 * place, ends - groups)
+    runs -= ((codes[last] & 16) > 0) * (1 << 5 * groups)  # the highest bit is the sign
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    if runs.min() < 0:
+        raise ValueError("counts with a run of negative length")
+    return runs
+
+
+def _columns(rle: dict, columns: slice) -> np.ndarray:
+    """Some columns of a mask, bool [columns, H]."""
+    height = rle["size"][0]
+    start, stop = columns.start * height, columns.stop * height
+    ends = np.clip(np.cumsum(read_runs(rle["counts"])), start, stop) if stop > start else np.zeros(0, int)
+    lengths = np.diff(ends, prepend=start)
+    return np.repeat(np.arange(len(ends)) % 2 == 1, lengths).reshape(columns.stop - columns.start, height)
+
+
+def _compress(columns: np.ndarray, start: int, size: Sequence[int]) -> dict:
+    """Run lengths of a mask that is bool [columns, H] from pixel `start` on, and ground elsewhere."""
+    height, width = (int(side) for side in size)
+    changes = np.flatnonzero(np.diff(columns.reshape(-1).view(np.int8), prepend=0, append=0)) + start
+    runs = np.diff([0, *changes, height * width]).tolist()
+    if len(runs) > 1 and runs[-1] == 0:
+        del runs[-1]
+    return coco.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+
+
+def within_box(mask: np.ndarray | dict, box: Sequence[float], size: int = MASK_SIZE) -> np.ndarray:
     """A mask of a picture's pixels as the samples of a box.
 
     Along an axis on which the box has fewer pixels than samples, a sample is the pixel in which it lies. Else
@@ -41,7 +88,7 @@ def within_box(mask: np.ndarray, box: Sequence[float], size: int = MASK_SIZE) ->
     sample is object where that is at least a half. Beyond the picture nothing is object.
 
     Args:
-        mask: bool [H, W].
+        mask: bool [H, W], or its run lengths, of which only what the box touches is laid out.
         box: xyxy in pixels.
         size: samples along each side.
 
@@ -49,10 +96,12 @@ def within_box(mask: np.ndarray, box: Sequence[float], size: int = MASK_SIZE) ->
         uint8 [size, size], 0 or 1.
     """
     x1, y1, x2, y2 = (float(side) for side in box)
-    rows, columns = _pixels(y1, y2, mask.shape[0]), _pixels(x1, x2, mask.shape[1])
+    height, width = mask["size"] if isinstance(mask, dict) else mask.shape
+    rows, columns = _pixels(y1, y2, height), _pixels(x1, x2, width)
     if rows is None or columns is None:
         return np.zeros([size, size], np.uint8)
-    crop = mask[rows, columns].astype(np.float32)
+    crop = _columns(mask, columns)[:, rows].T if isinstance(mask, dict) else mask[rows, columns]
+    crop = crop.astype(np.float32)
     means = _shares(y1, y2, rows, size) @ crop @ _shares(x1, x2, columns, size).T
     return (means >= _HALF).astype(np.uint8)
 
@@ -90,28 +139,32 @@ def paste(mask: np.ndarray, box: Sequence[float], size: tuple[int, int]) -> np.n
     Returns:
         bool [H, W].
     """
-    height, width = (int(side) for side in size)
-    pasted = np.zeros([height, width], bool)
-    x1, y1, x2, y2 = (float(side) for side in box)
-    rows, columns = _centres(y1, y2, height), _centres(x1, x2, width)
-    if rows is None or columns is None:
-        return pasted
-    values = _between(y1, y2, rows, mask.shape[0]) @ mask.astype(np.float32)  # [h, n]
-    values = values @ _between(x1, x2, columns, mask.shape[1]).T  # [h, w]
+    pasted = np.zeros([int(side) for side in size], bool)
+    rows, columns, values = _values(mask, box, pasted.shape)
     pasted[rows, columns] = values >= _HALF
     return pasted
 
 
-def _centres(start: float, end: float, length: int) -> slice | None:
-    """The pixels along an axis whose centres lie in a box, None where there is none."""
+def _values(mask, box, size) -> tuple[slice, slice, np.ndarray]:
+    """The rows and columns of the pixels whose centres lie in a box, and the values there."""
+    x1, y1, x2, y2 = (float(side) for side in box)
+    rows, columns = _centres(y1, y2, size[0]), _centres(x1, x2, size[1])
+    values = _between(y1, y2, rows, mask.shape[0]) @ mask.astype(np.float32)  # [h, n]
+    return rows, columns, values @ _between(x1, x2, columns, mask.shape[1]).T  # [h, w]
+
+
+def _centres(start: float, end: float, length: int) -> slice:
+    """The pixels along an axis whose centres lie in a box."""
     if not -np.inf < start < end < np.inf:
-        return None
+        return slice(0, 0)
     first, last = max(0, int(np.ceil(start - 0.5))), min(length, int(np.ceil(end - 0.5)))
-    return slice(first, last) if first < last else None
+    return slice(first, max(first, last))
 
 
 def _between(start: float, end: float, pixels: slice, samples: int) -> np.ndarray:
     """float32 [pixels, samples]: the weights of the samples at each pixel's centre."""
+    if pixels.start == pixels.stop:
+        return np.zeros([0, samples], np.float32)
     centres = (np.arange(pixels.start, pixels.stop) + 0.5 - start) * (samples / (end - start)) - 0.5
     distances = np.abs(np.clip(centres, 0, samples - 1)[:, None] - np.arange(samples))
     return np.maximum(1 - distances, 0).astype(np.float32)
@@ -122,7 +175,7 @@ def to_own_masks(
 ) -> list[dict]:
     """A model's masks of one picture as run lengths in the picture's own pixels.
 
-    Only one mask at a time is laid out in full.
+    Only what a box touches is laid out in full, of one mask at a time.
 
     Args:
         masks: float [N, m, m], samples within `boxes`; or uint8 [N, H, W], in the pixels of the picture that
@@ -136,7 +189,10 @@ def to_own_masks(
     for mask, box in zip(np.asarray(masks), np.asarray(boxes), strict=True):
         if mask.dtype == np.uint8:
             mask, box = _cut_out(mask, np.asarray(scale, np.float64))
-        own += encode(paste(mask, box, (height, width))[None])
+        rows, columns, values = _values(mask, box, (height, width))
+        pasted = np.zeros([values.shape[1], height], bool)
+        pasted[:, rows] = (values >= _HALF).T
+        own.append(_compress(pasted, columns.start * height, (height, width)))
     return own
 
 
