@@ -14,7 +14,7 @@ def info(spec: str) -> Info:
     """What data holds: its classes, its splits with their numbers of pictures, the tasks it can teach.
 
     Args:
-        spec: "shapes", "voc:DIR", ...
+        spec: "shapes", "voc:DIR", "coco:DIR" or "coco:INSTANCES.json,IMAGE_DIR".
 
     Raises:
         DataError: there is no such data.

@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.checks import check_number
+from kzoo.data.masks import MASK_SIZE
 from kzoo.data.resize import PADDING
+from kzoo.data.source import CROWD
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Augmentation:
         contrast: largest change of the factor by which values differ from mid grey.
         saturation: largest change of the factor by which colours differ from grey.
         hue: largest turn of the colours, as a share of the full circle.
-        min_visible: a box that keeps a smaller share of its area within the picture is left out.
+        min_visible: an object whose box keeps a smaller share of its area within the picture is left out.
 
     Raises:
         ValueError: a value out of its range.
@@ -74,50 +76,56 @@ def augment(
     Args:
         example: `images` uint8 [h, w, 3], the whole picture at a size to sample from; `original_size` [2] of
             the picture on disk; `scale` [2] (y, x) with which it would fit `image_size`; `boxes` [G, 4] xyxy
-            in own pixels and `classes` [G] where padding is -1; optionally `masks` uint8 [h, w, G] and
-            `segmentation` uint8 [h, w, 1]; anything else is passed on.
+            in own pixels and `classes` [G] where padding is -1; optionally `masks` uint8 [n, 56, 56], within
+            the boxes of the n rows that are no padding, and `segmentation` uint8 [h, w, 1]; anything else is
+            passed on.
         seed: int64 [2].
         image_size: height and width that the model is given.
         settings: how strongly.
 
     Returns:
         The same structure: `images` uint8 [H, W, 3]; `boxes` [G, 4] in given pixels, those that are still to
-        be seen first, then padding; `scale` the factors used.
+        be seen first, then padding; `masks` of those within what the picture's border has left of their
+        boxes; `scale` the factors used.
     """
     draws = tf.random.stateless_uniform([11], seed)
     geometry, colour = draws[:7], draws[7:]
-    layers = {name: example[name] for name in ("images", "masks", "segmentation") if name in example}
-    boxes, size = example["boxes"], tf.cast(example["original_size"], tf.float32)
+    layers = {name: example[name] for name in ("images", "segmentation") if name in example}
+    boxes, masks = example["boxes"], example.get("masks", tf.zeros([0, MASK_SIZE, MASK_SIZE], tf.uint8))
+    size = tf.cast(example["original_size"], tf.float32)
     scale = example["scale"] * _zoom(geometry[:2], settings)
     if settings.quarter_turns:
-        layers, boxes, size, scale = tf.cond(
+        layers, boxes, masks, size, scale = tf.cond(
             geometry[6] < 0.5,
-            lambda: _turn(layers, boxes, size, scale),
-            lambda: (layers, boxes, size, scale),
+            lambda: _turn(layers, boxes, masks, size, scale),
+            lambda: (layers, boxes, masks, size, scale),
         )
     # The picture lies anywhere within the given size along an axis where it is smaller, else it covers it.
     offset = geometry[2:4] * (tf.constant(image_size, tf.float32) - size * scale)
     flip = geometry[4:6] < tf.constant([settings.vertical_flip, settings.horizontal_flip])
 
-    boxes, kept = _move_boxes(
-        boxes, example["classes"], scale, offset, flip, image_size, settings.min_visible
-    )
-    moved = {"boxes": _close_ranks(boxes, kept), "scale": scale}
+    whole, visible = _move_boxes(boxes, scale, offset, flip, image_size)
+    kept = _still_seen(whole, visible, example["classes"], settings.min_visible)
+    moved = {"scale": scale}
+    if "masks" in example:
+        masks = _move_masks(*(tf.gather(rows, kept) for rows in (masks, whole, visible)), flip)
+        has_samples = tf.reduce_any(masks > 0, axis=[1, 2]) | (tf.gather(example["classes"], kept) == CROWD)
+        kept, moved["masks"] = kept[has_samples], masks[has_samples]
+    moved["boxes"] = _close_ranks(visible, kept)
     moved["classes"] = _close_ranks(example["classes"] + 1, kept) - 1  # padding is -1
     for name, layer in layers.items():
         method, fill = ("bilinear", PADDING) if name == "images" else ("nearest", 0)
         window = _window(tf.shape(layer)[:2], size, scale, offset, flip, image_size)
         sampled = tf.image.crop_and_resize(layer[None], window, [0], image_size, method, fill)[0]
         moved[name] = _recolour(sampled, colour, settings) if name == "images" else tf.cast(sampled, tf.uint8)
-    if "masks" in layers:
-        moved["masks"] = _close_ranks(moved["masks"], kept, axis=2)
     return example | moved
 
 
-def _turn(layers, boxes, size, scale):
+def _turn(layers, boxes, masks, size, scale):
     """Rows and columns exchanged."""
     layers = {name: tf.transpose(layer, [1, 0, 2]) for name, layer in layers.items()}
-    return layers, tf.gather(boxes, [1, 0, 3, 2], axis=1), size[::-1], scale[::-1]
+    boxes, masks = tf.gather(boxes, [1, 0, 3, 2], axis=1), tf.transpose(masks, [0, 2, 1])
+    return layers, boxes, masks, size[::-1], scale[::-1]
 
 
 def _zoom(draws, settings):
@@ -141,23 +149,42 @@ def _window(sampled_size, size, scale, offset, flip, image_size):
     return tf.reshape(0.5 + (window - 0.5) * (1 - 2e-6), [1, 4])
 
 
-def _move_boxes(boxes, classes, scale, offset, flip, image_size, min_visible):
-    """Boxes [G, 4] from own to given pixels, clipped, and the places [K] of those still to be seen."""
+def _move_boxes(boxes, scale, offset, flip, image_size):
+    """Boxes [G, 4] from own to given pixels: whole, and what is visible of them."""
     limit = tf.constant(image_size[::-1] * 2, tf.float32)  # x, y, x, y
     moved = boxes * tf.gather(scale, [1, 0, 1, 0]) + tf.gather(offset, [1, 0, 1, 0])
     mirrored = tf.gather(limit - moved, [2, 3, 0, 1], axis=1)
     moved = tf.where(tf.gather(flip, [1, 0, 1, 0]), mirrored, moved)
-    clipped = tf.clip_by_value(moved, 0, limit)
-    area, visible = (tf.reduce_prod(b[:, 2:] - b[:, :2], axis=1) for b in (moved, clipped))
-    return clipped, tf.where((classes >= 0) & (visible > 0) & (visible >= min_visible * area))[:, 0]
+    return moved, tf.clip_by_value(moved, 0, limit)
 
 
-def _close_ranks(values, kept, axis=0):
-    """What is kept along an axis, then zeros, the shape as it was."""
-    chosen = tf.gather(values, kept, axis=axis)
-    gaps = np.zeros([values.shape.rank, 2], np.int32)
-    gaps[axis, 1] = 1
-    padded = tf.pad(chosen, gaps * (values.shape[axis] - tf.shape(kept)[0]))
+def _still_seen(whole, visible, classes, min_visible):
+    """The places [K] of the boxes of which enough is visible; of a crowd region anything is enough."""
+    area, rest = (tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (whole, visible))
+    enough = ((classes >= 0) & (rest >= min_visible * area)) | (classes == CROWD)
+    return tf.where(enough & (rest > 0))[:, 0]
+
+
+def _move_masks(masks, whole, visible, flip):
+    """Masks [K, 56, 56] within whole boxes [K, 4], mirrored and cut to what is visible of the boxes.
+
+    Each sample is the nearest one. Two gathers are the fastest way: of rows, then of columns as rows.
+    """
+    begin, extent = whole[:, :2], whole[:, 2:] - whole[:, :2]  # [K, 2], x and y
+    along = ((tf.range(MASK_SIZE, dtype=tf.float32) + 0.5) / MASK_SIZE)[:, None]  # [56, 1]
+    places = visible[:, None, :2] + along * (visible[:, None, 2:] - visible[:, None, :2])  # [K, 56, 2]
+    shares = (places - begin[:, None]) / extent[:, None]
+    shares = tf.where(flip[::-1], 1 - shares, shares)
+    nearest = tf.clip_by_value(tf.cast(shares * MASK_SIZE, tf.int32), 0, MASK_SIZE - 1)
+    masks = tf.gather(masks, nearest[..., 1], axis=1, batch_dims=1)
+    masks = tf.gather(tf.transpose(masks, [0, 2, 1]), nearest[..., 0], axis=1, batch_dims=1)
+    return tf.transpose(masks, [0, 2, 1])
+
+
+def _close_ranks(values, kept):
+    """The rows that are kept, then zeros, the shape as it was."""
+    free = values.shape[0] - tf.shape(kept)[0]
+    padded = tf.pad(tf.gather(values, kept), [[0, free]] + [[0, 0]] * (values.shape.rank - 1))
     return tf.ensure_shape(padded, values.shape)
 
 

@@ -19,6 +19,12 @@ class DataWarning(UserWarning):
     """Data that can be used once its faulty parts are left out: the message lists them."""
 
 
+def shortened(found: object) -> str:
+    """How a message tells a value that may be anything: as Python writes it, but no more than fits a line."""
+    text = repr(found)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 @dataclass
 class Faults:
     """Collects the faults of one split, to tell all of them at once.

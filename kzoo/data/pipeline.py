@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
@@ -10,12 +11,12 @@ from kzoo.checks import check_choice, check_integer
 from kzoo.data import augmentation, source
 from kzoo.data.augmentation import Augmentation
 from kzoo.data.faults import DataError
+from kzoo.data.masks import MASK_SIZE
 from kzoo.data.reading import reader
 from kzoo.data.resize import RESIZES, working_size
 
 _MEMORY = 2 * 2**30  # bytes; the pictures of a split that take more are read anew in every epoch
 _SHUFFLED = 1024  # pictures in memory to draw the next one from; they lie there in random order already
-_MASKED = ("segmentation", "instance_segmentation")
 _ONE_OBJECT = ("classification", "box_regression")
 
 
@@ -36,7 +37,7 @@ def load(
     """Pictures with what is in them, as batches to train on or to evaluate with.
 
     Args:
-        spec: where the data is: "shapes", "voc:DIR", ...
+        spec: where the data is: "shapes", "voc:DIR", "coco:DIR" or "coco:INSTANCES.json,IMAGE_DIR".
         split: "train", "val", ...; `kzoo.data.info(spec).splits` has the names.
         task: what is to be learnt: "classification", "box_regression", "detection", "segmentation" or
             "instance_segmentation".
@@ -63,13 +64,16 @@ def load(
         and what the task is about:
 
         - `boxes`: float32 [B, G, 4], xyxy in pixels of `images`; G is the most objects that a picture has.
-        - `classes`: int32 [B, G] from 0; slots without an object are -1, have a zero box and come last. For
-          "classification" int32 [B].
-        - `masks`: uint8 [B, G, H, W], 1 where the object is ("instance_segmentation").
+        - `classes`: int32 [B, G] from 0. Behind the objects come crowd regions, which are -2: what lies in
+          them is neither to be learnt nor to be measured. Slots without either are -1, have a zero box and
+          come last. For "classification" int32 [B].
+        - `masks`: uint8 [B, G, 56, 56], 1 where the object is seen when its box is stretched to these samples
+          ("instance_segmentation"); `kzoo.data.masks.paste` brings them back into pixels.
         - `segmentation`: int32 [B, H, W], 0 where no object is, else its class + 1; where objects overlap the
           later one counts ("segmentation").
 
-        The data set itself has the attributes `classes`, the names, and `num_pictures`.
+        The data set itself has the attributes `classes`, the names; `num_pictures`; and `pictures`, the
+        `kzoo.data.source.Split` with what lies on disk, where `image_id` is the index.
 
     Raises:
         ValueError: an argument is not what it can be.
@@ -82,16 +86,21 @@ def load(
     _check(image_size, batch_size, augment, resize, shuffle, seed)
     opened = source.open_source(spec, task=task, classes=classes, seed=seed)
     pictures = opened.split(split, strict=strict)
-    _check_task(task, spec, opened.max_objects, pictures)
+    if task not in ("detection", "instance_segmentation"):
+        pictures = _without_crowds(pictures)
+    _check_task(task, spec, pictures)
+    most = 1 if task in _ONE_OBJECT else opened.max_objects
     image_size = tuple(image_size or _common_size(pictures.sizes, f"{spec!r}, split {split!r}"))
     settings = Augmentation() if augment is True else augment or None
     if shuffle is None:
         shuffle = split == "train" or settings is not None
 
     zoom = max(settings.zoom[1], 1.0) if settings else None
-    read = reader(pictures, task, opened.max_objects, image_size, resize, zoom)
-    layers = 3 + {"segmentation": 1, "instance_segmentation": opened.max_objects}.get(task, 0)
+    read = reader(pictures, task, most, image_size, resize, zoom)
+    layers = 4 if task == "segmentation" else 3
     memory = sum(math.prod(working_size(size, image_size, resize, zoom)) * layers for size in pictures.sizes)
+    if task == "instance_segmentation":
+        memory += sum(map(len, pictures.classes)) * MASK_SIZE**2
     dataset = _read_in_order(read, len(pictures.names), memory <= _MEMORY, shuffle, seed)
     if settings:
         dataset = _augmented(dataset, image_size, settings, seed)
@@ -102,6 +111,7 @@ def load(
     dataset = dataset.with_options(options)
     dataset.classes = opened.info.classes
     dataset.num_pictures = len(pictures.names)
+    dataset.pictures = pictures
     return dataset
 
 
@@ -132,7 +142,10 @@ def _targets(example: dict[str, tf.Tensor], task: str) -> dict[str, tf.Tensor]:
     """What the task is about, and nothing else."""
     example = dict(example)
     if task == "instance_segmentation":
-        example["masks"] = tf.transpose(example["masks"], [2, 0, 1])
+        most = example["classes"].shape[0]
+        free = most - tf.shape(example["masks"])[0]
+        masks = tf.pad(example["masks"], [[0, free], [0, 0], [0, 0]])
+        example["masks"] = tf.ensure_shape(masks, [most, MASK_SIZE, MASK_SIZE])
     if task == "segmentation":
         del example["boxes"], example["classes"]
         example["segmentation"] = tf.cast(example["segmentation"][..., 0], tf.int32)
@@ -158,11 +171,31 @@ def _check(image_size, batch_size, augment, resize, shuffle, seed):
         raise ValueError(f"shuffle={shuffle!r}: give True, False or None.")
 
 
-def _check_task(task, spec, max_objects, pictures):
+def _without_crowds(pictures):
+    """The same pictures for a task that knows objects only."""
+    counts = [int(np.count_nonzero(classes >= 0)) for classes in pictures.classes]  # they come first
+
+    def objects(rows):
+        return rows and tuple(of_one[:count] for of_one, count in zip(rows, counts, strict=True))
+
+    return replace(
+        pictures,
+        boxes=objects(pictures.boxes),
+        classes=objects(pictures.classes),
+        areas=objects(pictures.areas),
+        read_masks=pictures.read_masks and (lambda index: pictures.read_masks(index)[: counts[index]]),
+    )
+
+
+def _check_task(task, spec, pictures):
     """Refuses data that has too much or too little for the task."""
-    if task in _ONE_OBJECT and (max_objects != 1 or not all(map(len, pictures.classes))):
-        raise DataError(f"task={task!r} takes pictures of one object each; {spec!r} has up to {max_objects}.")
-    if task in _MASKED and pictures.read_masks is None:
+    counts = sorted(map(len, pictures.classes))
+    if task in _ONE_OBJECT and set(counts) != {1}:
+        raise DataError(
+            f"task={task!r} takes pictures of one object each; those of {spec!r} have "
+            f"{counts[0]} to {counts[-1]}."
+        )
+    if task in source.MASKED and pictures.read_masks is None:
         raise DataError(f"task={task!r} takes the pixels of each object; {spec!r} does not have them.")
 
 

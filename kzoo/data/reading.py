@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from kzoo.data.masks import MASK_SIZE, decode, within_box
 from kzoo.data.resize import PADDING, fit, padded, resized, scale_to, working_size
 from kzoo.data.source import Split
 
@@ -17,13 +18,15 @@ def reader(
 
     Args:
         split: the pictures.
-        task: what is to be learnt: it tells whether to read `masks` [h, w, G] or a `segmentation` [h, w, 1].
+        task: what is to be learnt: it tells whether to read `masks` or a `segmentation` [h, w, 1].
         max_objects: G, to which boxes and classes are padded.
         image_size: height and width that the model is given.
         resize: "letterbox" or "stretch".
-        zoom: None: everything comes as the model is given it. Else pictures and masks come without padding,
-            large enough to be enlarged by this factor, and boxes in the picture's own pixels: augmentation
-            does the rest.
+        zoom: None: everything comes as the model is given it. Else pictures come without padding, large
+            enough to be enlarged by this factor, and boxes in the picture's own pixels: augmentation does
+            the rest.
+
+    The `masks` [n, 56, 56] are within boxes and not padded: a picture with few objects takes little memory.
     """
     area = (None, None) if zoom else image_size
     parts = {
@@ -34,7 +37,7 @@ def reader(
         "scale": (tf.float32, [2]),
     }
     if task == "instance_segmentation":
-        parts["masks"] = (tf.uint8, [*area, max_objects])
+        parts["masks"] = (tf.uint8, [None, MASK_SIZE, MASK_SIZE])
     if task == "segmentation":
         parts["segmentation"] = (tf.uint8, [*area, 1])
 
@@ -44,10 +47,10 @@ def reader(
         scale = scale_to(fit(size, image_size, resize), size)
         kept_size = working_size(size, image_size, resize, zoom)
         layers = {"images": resized(picture, kept_size)}
-        if "masks" in parts:
-            layers["masks"] = _masks(split.read_masks(int(index)), max_objects, kept_size)
         if "segmentation" in parts:
-            layers["segmentation"] = _segmentation(split.read_masks(int(index)), classes, kept_size)
+            labels = _segmentation(split.read_masks(int(index)), classes, size)
+            layers["segmentation"] = resized(labels, kept_size, Image.Resampling.NEAREST)[..., None]
+        masks = _within_boxes(split.read_masks(int(index)), boxes) if "masks" in parts else None
         if not zoom:
             boxes = boxes * scale[[1, 0, 1, 0]]
             layers = {
@@ -60,6 +63,7 @@ def reader(
             "classes": np.pad(classes, (0, free), constant_values=-1),
             "original_size": np.array(size, np.int32),
             "scale": scale,
+            "masks": masks,
         }
         return [example[name] for name in parts]
 
@@ -75,17 +79,15 @@ def reader(
     return read_in_graph
 
 
-def _masks(masks, max_objects, size):
-    """Masks bool [n, H, W] as uint8 [h, w, G]."""
-    layers = np.zeros([*size, max_objects], np.uint8)
-    for place, mask in enumerate(masks):
-        layers[..., place] = resized(mask.astype(np.uint8), size, Image.Resampling.NEAREST)
-    return layers
+def _within_boxes(masks, boxes):
+    """Run lengths and boxes, both in own pixels, as uint8 [n, 56, 56]."""
+    samples = [within_box(mask, box) for mask, box in zip(masks, boxes, strict=True)]
+    return np.array(samples, np.uint8).reshape(-1, MASK_SIZE, MASK_SIZE)
 
 
 def _segmentation(masks, classes, size):
-    """Masks bool [n, H, W] as one layer uint8 [h, w, 1] of class + 1; later objects cover earlier ones."""
-    labels = np.zeros(masks.shape[1:], np.uint8)
+    """Run lengths as one layer uint8 [H, W] of class + 1; later objects cover earlier ones."""
+    labels = np.zeros(size, np.uint8)
     for mask, label in zip(masks, classes, strict=True):
-        labels[mask] = label + 1
-    return resized(labels, size, Image.Resampling.NEAREST)[..., None]
+        labels[decode(mask)] = label + 1
+    return labels

@@ -17,6 +17,7 @@ from functools import cache, lru_cache, partial
 import numpy as np
 
 from kzoo.data.faults import DataError
+from kzoo.data.masks import encode
 from kzoo.data.source import Info, Split, check_name, check_split
 from kzoo.tasks import TASKS
 
@@ -88,9 +89,9 @@ def _read(seed: int, split: int, most: int, index: int) -> np.ndarray:
     return _paint(words, layout)
 
 
-def _read_masks(seed: int, split: int, most: int, index: int) -> np.ndarray:
+def _read_masks(seed: int, split: int, most: int, index: int) -> list[dict]:
     layout = _lay_out(_Words(seed, split, index), most)
-    return layout.owner == np.arange(1, len(layout.kinds) + 1, dtype=np.uint8)[:, None, None]  # [n, H, W]
+    return encode(layout.owner == np.arange(1, len(layout.kinds) + 1, dtype=np.uint8)[:, None, None])
 
 
 class _Words:

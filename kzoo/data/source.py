@@ -1,9 +1,12 @@
-"""Where pictures come from: `"shapes"`, `"voc:DIR"`, all behind one small interface, without TensorFlow.
+"""Where pictures come from: `"shapes"`, `"voc:DIR"`, `"coco:DIR"`, behind one interface, without TensorFlow.
 
 A source knows its classes and its splits. A split holds the annotations of its faultless pictures in memory
 and reads the pictures themselves on demand.
 """
 
+import hashlib
+import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,10 @@ import numpy as np
 
 from kzoo.checks import check_choice
 from kzoo.data.faults import DataError
+
+MASKED = ("segmentation", "instance_segmentation")  # the tasks that are about the pixels of each object
+CROWD = -2  # the class of a region of objects that nobody told apart: neither object nor ground
+ROUNDING = 1.0  # pixels that a box may lie outside its picture
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,13 @@ class Split:
     Attributes:
         name: of the split.
         boxes: for each picture float32 [n, 4], xyxy in the picture's own pixels.
-        classes: for each picture int32 [n].
+        classes: for each picture int32 [n]; crowd regions (`CROWD`) come behind the objects.
         names: what messages call each picture: a file's path, or `shapes:train[17]`.
         sizes: (height, width) of each picture, known without decoding.
         read: index -> uint8 [H, W, 3] RGB. Several threads may call it; raises DataError naming the file.
-        read_masks: index -> bool [n, H, W], the pixels of each object, where the source has instance masks.
+        read_masks: index -> the run lengths (`kzoo.data.masks`) of each of the n rows, where the source has
+            instance masks and the task is about them.
+        areas: for each picture float32 [n], the areas in own pixels that the annotations tell, if they do.
     """
 
     name: str
@@ -52,7 +61,8 @@ class Split:
     names: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
     read: Callable[[int], np.ndarray]
-    read_masks: Callable[[int], np.ndarray] | None = None
+    read_masks: Callable[[int], list[dict]] | None = None
+    areas: tuple[np.ndarray, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -63,7 +73,7 @@ class Source(Protocol):
 
     Attributes:
         info: what it has.
-        max_objects: most objects in any picture of any split, at least 1.
+        max_objects: most objects and crowd regions in any picture of any split, at least 1.
     """
 
     info: Info
@@ -77,7 +87,7 @@ class Source(Protocol):
 def open_source(
     spec: str, *, task: str = "detection", classes: Sequence[str] | None = None, seed: int = 0
 ) -> Source:
-    """Opens the data that a spec such as `"shapes"` or `"voc:DIR"` names.
+    """Opens the data that a spec such as `"shapes"`, `"voc:DIR"` or `"coco:DIR"` names.
 
     Args:
         spec: the scheme and, after a colon, where the data is.
@@ -131,6 +141,38 @@ def check_split(info: Info, name: str) -> None:
         raise DataError(f'{info.spec}: split="{name}" is empty; the splits are: {there}')
 
 
+def draw_splits(names: Iterable[str]) -> dict[str, list[str]]:
+    """Splits where nobody made any, drawn from the names alone: the same on every machine."""
+    drawn = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
+    tenth = math.ceil(len(drawn) / 10)
+    parts = drawn[:tenth], drawn[tenth : 2 * tenth], drawn[2 * tenth :]
+    test, val, train = map(sorted, parts)
+    splits = {"train": train, "val": val, "test": test, "all": sorted(drawn)}
+    return {split: part for split, part in splits.items() if part}
+
+
+def clip_box(
+    told: str, box: tuple[float, float, float, float], size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """A box within its picture: clipped, but only by as much as rounding explains (`ROUNDING`).
+
+    Args:
+        told: what an error calls the box.
+        box: xyxy with x1 < x2 and y1 < y2.
+        size: height and width of the picture.
+
+    Raises:
+        ValueError: it lies farther outside.
+    """
+    height, width = size
+    x1, y1, x2, y2 = box
+    left, top, right, bottom = max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
+    farthest = max(-x1, -y1, x2 - width, y2 - height)
+    if farthest > ROUNDING or left >= right or top >= bottom:
+        raise ValueError(f"{told} lies outside its picture; expected it within {width} x {height} pixels")
+    return left, top, right, bottom
+
+
 def _open_shapes(spec: str, where: str, task: str, classes: tuple[str, ...] | None, seed: int) -> Source:
     from kzoo.data.shapes import Shapes
 
@@ -144,11 +186,30 @@ def _open_voc(spec: str, where: str, task: str, classes: tuple[str, ...] | None,
 
     if not where:
         raise DataError(f"{spec!r} lacks the directory; expected 'voc:DIR'")
-    directory = Path(where).expanduser()
-    if not directory.is_dir():
-        found = "is not a directory" if directory.exists() else "does not exist"
-        raise DataError(f"{spec!r}: {directory} {found}; expected a directory in the layout of Pascal VOC")
+    directory = _folder(spec, where, "a directory in the layout of Pascal VOC")
     return Voc(spec, directory, classes=classes)
 
 
-_SCHEMES = {"shapes": _open_shapes, "voc": _open_voc}
+def _open_coco(spec: str, where: str, task: str, classes: tuple[str, ...] | None, seed: int) -> Source:
+    from kzoo.data.coco import Coco
+
+    if not where:
+        expected = "'coco:DIR' or 'coco:INSTANCES.json,IMAGE_DIR'"
+        raise DataError(f"{spec!r} lacks the directory; expected {expected}")
+    file, _, pictures = where.partition(",")
+    if not pictures or Path(where).expanduser().is_dir():
+        directory = _folder(spec, where, "a directory with instances_SPLIT.json, or INSTANCES.json,IMAGE_DIR")
+        return Coco(spec, directory, task=task, classes=classes)
+    directory = _folder(spec, pictures, "the directory of the pictures behind the comma")
+    return Coco(spec, directory, Path(file).expanduser(), task=task, classes=classes)
+
+
+def _folder(spec: str, where: str, expected: str) -> Path:
+    directory = Path(where).expanduser()
+    if not directory.is_dir():
+        found = "is not a directory" if directory.exists() else "does not exist"
+        raise DataError(f"{spec!r}: {directory} {found}; expected {expected}")
+    return directory
+
+
+_SCHEMES = {"shapes": _open_shapes, "voc": _open_voc, "coco": _open_coco}

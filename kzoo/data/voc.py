@@ -18,9 +18,7 @@ a fault. So is one with xmin = xmax or ymin = ymax: read by the letter it would 
 what a click without a drag leaves behind.
 """
 
-import hashlib
 import math
-import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
@@ -33,9 +31,8 @@ import numpy as np
 
 from kzoo.data.faults import DataError, Faults
 from kzoo.data.pictures import EXTENSIONS, check_picture, read_picture
-from kzoo.data.source import Info, Split, check_classes, check_name, check_split
+from kzoo.data.source import Info, Split, check_classes, check_name, check_split, clip_box, draw_splits
 
-ROUNDING = 1.0  # pixels that a box may lie outside its picture
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _CLASS_FILES = ("classes.txt", "labels.txt")
 _THREADS = 8  # they wait for the disk
@@ -68,7 +65,7 @@ class Voc:
             self._annotations = {one.path.stem: one for one in pool.map(_parse, paths)}
         self._annotation_folder = folder
         self._picture_folder = _first_folder(directory / "JPEGImages", directory)
-        self._ids = _read_splits(directory / "ImageSets" / "Main") or _draw_splits(list(self._annotations))
+        self._ids = _read_splits(directory / "ImageSets" / "Main") or draw_splits(self._annotations)
         classes, self._classes_from = _choose_classes(spec, directory, classes, self._annotations.values())
         self.info = Info(spec, classes, {name: len(ids) for name, ids in self._ids.items()}, ("detection",))
         listed = {picture for ids in self._ids.values() for picture in ids} & self._annotations.keys()
@@ -171,14 +168,7 @@ def _read_box(texts: tuple[str, ...], size: tuple[int, int]) -> tuple[float, flo
         raise ValueError(f"{told} is reversed; expected xmin < xmax and ymin < ymax")
     if xmax == xmin or ymax == ymin:
         raise ValueError(f"{told} has no area; expected xmin < xmax and ymin < ymax")
-    height, width = size
-    left, top = xmin - 1, ymin - 1
-    if min(left, top) < -ROUNDING or xmax > width + ROUNDING or ymax > height + ROUNDING:
-        raise ValueError(f"{told} lies outside its picture; expected it within {width} x {height} pixels")
-    left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(xmax, width), min(ymax, height)
-    if left >= right or top >= bottom:
-        raise ValueError(f"{told} lies outside its picture; expected it within {width} x {height} pixels")
-    return left, top, right, bottom
+    return clip_box(told, (xmin - 1, ymin - 1, xmax, ymax), size)
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
@@ -248,16 +238,6 @@ def _match_picture(picture: str, filename: str, index: dict[str, list[Path]]) ->
     named = index.get(filename, []) or index.get(Path(filename).stem, [])
     both = [path for path in same_name if path in named]
     return next(iter([*both, *same_name, *named]), None)
-
-
-def _draw_splits(names: list[str]) -> dict[str, list[str]]:
-    """Splits where nobody made any, drawn from the names alone: the same on every machine."""
-    drawn = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
-    tenth = math.ceil(len(drawn) / 10)
-    parts = drawn[:tenth], drawn[tenth : 2 * tenth], drawn[2 * tenth :]
-    test, val, train = map(sorted, parts)
-    splits = {"train": train, "val": val, "test": test, "all": sorted(names)}
-    return {split: part for split, part in splits.items() if part}
 
 
 def _read_splits(folder: Path) -> dict[str, list[str]]:

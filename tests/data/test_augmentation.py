@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kzoo.data.augmentation import Augmentation, augment
+from kzoo.data.masks import paste, within_box
 
 GEOMETRY = Augmentation(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, min_visible=0.0)
 STILL = replace(GEOMETRY, horizontal_flip=0.0, zoom=(1.0, 1.0), aspect=(1.0, 1.0))
@@ -93,8 +94,6 @@ def test_boxes_move_with_the_picture(seed, kept_at):
     inside = inside[::step, ::step]
     picture = np.where(inside[..., None], [255, 0, 0], [0, 0, 255])
     given = example(picture, [box], (100, 120), original_size=(240, 320))
-    nothing = np.zeros_like(inside)
-    given |= {"masks": tf.constant(np.stack([inside, nothing, nothing], axis=-1), tf.uint8)}
     given |= {"segmentation": tf.constant(inside[..., None], tf.uint8)}
     got = run(given, [seed, 7], (100, 120), settings)
     assert got["images"].shape == (100, 120, 3) and got["images"].dtype == np.uint8
@@ -103,10 +102,86 @@ def test_boxes_move_with_the_picture(seed, kept_at):
         assert (got["classes"] == -1).all() and not got["boxes"].any()
         return
     np.testing.assert_allclose(got["boxes"][0], extent(red), atol=1)
-    np.testing.assert_allclose(extent(got["masks"][..., 0] > 0), extent(red), atol=1)
-    np.testing.assert_array_equal(got["segmentation"][..., 0], got["masks"][..., 0])
+    np.testing.assert_allclose(extent(got["segmentation"][..., 0] > 0), extent(red), atol=1)
     np.testing.assert_array_equal(got["classes"], [0, -1, -1])
-    assert not got["boxes"][1:].any() and not got["masks"][..., 1:].any()
+    assert not got["boxes"][1:].any()
+
+
+def letter(size, box):
+    """bool [H, W]: a shape that no flip or turn leaves as it is, which fills its box."""
+    mask = np.zeros(size, bool)
+    x1, y1, x2, y2 = box
+    mask[y1:y2, x1 : x1 + (x2 - x1) // 3] = True
+    mask[y1 : y1 + (y2 - y1) // 4, x1:x2] = True
+    mask[(y1 + y2) // 2 : (y1 + y2) // 2 + (y2 - y1) // 5, x1 : (x1 + x2) // 2] = True
+    return mask
+
+
+@pytest.mark.parametrize("zoom", [(1.0, 1.0), (0.5, 0.9), (1.5, 2.5)])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_mask_moves_with_its_picture(seed, zoom):
+    """Pasted back it is what becomes of it as a layer of all pixels, flipped, turned, zoomed and cut."""
+    settings = replace(GEOMETRY, vertical_flip=0.5, quarter_turns=True, zoom=zoom)
+    size, boxes = (200, 200), [[20, 30, 110, 140], [100, 90, 196, 150]]
+    full = [letter(size, box) for box in boxes]
+    given = example(np.zeros([*size, 3]), boxes)
+    samples = np.stack([within_box(mask, box) for mask, box in zip(full, boxes, strict=True)])
+    seen = {}
+    for label, mask in enumerate(full):
+        layer = {"segmentation": tf.constant(mask[..., None], tf.uint8)}
+        seen[label] = run(given | layer, [seed, 5], size, settings)["segmentation"][..., 0] > 0
+    got = run(given | {"masks": tf.constant(samples)}, [seed, 5], size, settings)
+    assert got["masks"].shape == (np.count_nonzero(got["classes"] >= 0), 56, 56)
+    for mask, box, label in zip(got["masks"], got["boxes"], got["classes"], strict=False):
+        pasted = paste(mask, box, size)
+        expected = seen.pop(label)
+        margin = 2 * np.count_nonzero(expected != np.roll(expected, 1, 0))  # of a sliver all is border
+        assert (pasted & expected).sum() / (pasted | expected).sum() > 0.9 or expected.sum() < margin
+    assert not any(layer.any() for layer in seen.values())
+
+
+@pytest.mark.parametrize("flips", [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
+def test_masks_that_are_not_cut_are_mirrored_to_the_sample(flips):
+    settings = replace(STILL, vertical_flip=flips[0], horizontal_flip=flips[1], zoom=(0.71, 0.71))
+    samples = (np.random.default_rng(0).random([2, 56, 56]) < 0.5).astype(np.uint8)
+    given = example(np.zeros([91, 77, 3]), [[3, 5, 10.3, 20], [0, 0, 77, 91]])
+    got = run(given | {"masks": tf.constant(samples)}, [1, 2], (91, 77), settings)
+    step = [-1 if flip else 1 for flip in flips]
+    np.testing.assert_array_equal(got["masks"], samples[:, :: step[0], :: step[1]])
+
+
+def test_an_object_goes_with_the_last_sample_of_its_mask():
+    """Of boxes of which only a part is seen; a mask has samples in one corner, everywhere, or nowhere."""
+    samples = np.zeros([3, 56, 56], np.uint8)
+    samples[0, :4, :4] = samples[1] = 1
+    settings, gone = replace(STILL, zoom=(2.0, 2.0), min_visible=0.0), 0
+    for seed in range(30):
+        given = example(np.zeros([80, 80, 3]), [[10, 10, 70, 70]] * 3)
+        given["classes"] = tf.constant([0, 1, -2])
+        got = run(given | {"masks": tf.constant(samples)}, [seed, 4], (80, 80), settings)
+        left, top, _, _ = run(given, [seed, 4], (80, 80), settings)["boxes"][0]
+        if left > 0 and top > 0:
+            assert 0 in got["classes"]  # the corner is seen
+        kept = got["classes"][got["classes"] != -1]
+        assert list(kept) in ([0, 1, -2], [1, -2])
+        assert [mask.any() for mask in got["masks"]] == [label >= 0 for label in kept]
+        gone += 0 not in kept
+    assert 0 < gone < 30
+
+
+def test_a_crowd_region_stays_as_long_as_anything_of_it_is_seen():
+    settings = replace(STILL, zoom=(2.0, 2.0), min_visible=0.9)
+    crowds = 0
+    for seed in range(30):
+        given = example(np.zeros([100, 100, 3]), [[30, 30, 70, 70], [20, 20, 70, 70], [0, 0, 5, 5]])
+        given["classes"] = tf.constant([3, -2, -2])
+        got = run(given, [seed, 3], (100, 100), settings)
+        everything = run(given, [seed, 3], (100, 100), replace(settings, min_visible=0.0))
+        assert list(got["classes"]).count(-2) == list(everything["classes"]).count(-2) > 0
+        crowds += list(got["classes"]).count(-2) == 1
+        there = got["classes"] != -1
+        assert (np.diff(got["boxes"][there].reshape(-1, 2, 2), axis=1) > 0).all()
+    assert crowds > 0
 
 
 def test_zoom_keeps_to_its_range_and_a_smaller_picture_lies_wholly_in_view():

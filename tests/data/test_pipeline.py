@@ -9,7 +9,8 @@ import tensorflow as tf
 
 import kzoo.data
 from kzoo.data import Augmentation, DataError, Info, pipeline, source
-from kzoo.data.source import Split
+from kzoo.data.masks import MASK_SIZE, encode, paste
+from kzoo.data.source import CROWD, Split
 from kzoo.tasks import TASKS
 
 SETTINGS = {"image_size": (32, 40), "batch_size": 4}
@@ -32,12 +33,13 @@ class FakeSource:
             masks = np.zeros([len(boxes[index]), *sizes[index]], bool)
             for mask, (x1, y1, x2, y2) in zip(masks, boxes[index].astype(int), strict=True):
                 mask[y1:y2, x1:x2] = True
-            return masks
+            return encode(masks)
 
         def read(index):
             self.reads.append(index)
             picture = np.full([*sizes[index], 3], 10 * index, np.uint8)
-            picture[read_masks(index).any(0)] = 255
+            for x1, y1, x2, y2 in boxes[index].astype(int):
+                picture[y1:y2, x1:x2] = 255
             return picture
 
         self.pictures = Split(
@@ -75,6 +77,7 @@ def epoch(dataset):
 def test_pictures_and_boxes_as_the_model_is_given_them(opened):
     dataset = kzoo.data.load("fake", shuffle=False, **SETTINGS)
     assert dataset.classes == ("a", "b", "c") and dataset.num_pictures == 10 and len(dataset) == 3
+    assert len(dataset.pictures) == 10 and dataset.pictures.read_masks(2)[1]["size"] == [48, 80]
     got = epoch(dataset)
     assert {name: value.dtype.name for name, value in got.items()} == {
         "images": "uint8",
@@ -190,18 +193,81 @@ def test_one_picture_without_objects(opened, augment):
     assert not got["boxes"].any() and (got["classes"] == -1).all()
 
 
+def discs(size=(48, 80)):
+    """A fake source of discs that the boxes are tight around, and the masks in own pixels."""
+    fake = FakeSource(sizes=(size,) * 10)
+    rows, columns = np.mgrid[: size[0], : size[1]] + 0.5
+    masks = [
+        np.array(
+            [
+                (columns - (x1 + x2) / 2) ** 2 / ((x2 - x1) / 2) ** 2
+                + (rows - (y1 + y2) / 2) ** 2 / ((y2 - y1) / 2) ** 2
+                <= 1
+                for x1, y1, x2, y2 in boxes
+            ]
+        ).reshape(-1, *size)
+        for boxes in fake.pictures.boxes
+    ]
+    fake.pictures = replace(fake.pictures, read_masks=lambda index: encode(masks[index]))
+    return fake, masks
+
+
 @pytest.mark.parametrize("augment", [False, True])
-def test_masks_lie_where_the_boxes_are(opened, augment):
-    got = epoch(kzoo.data.load("fake", task="instance_segmentation", augment=augment, **SETTINGS))
-    assert got["masks"].shape == (10, 3, 32, 40) and got["masks"].dtype == np.uint8
-    for masks, boxes, classes in zip(got["masks"], got["boxes"], got["classes"], strict=True):
-        for mask, box, label in zip(masks, boxes, classes, strict=True):
-            if label < 0:
-                assert not mask.any()
-                continue
-            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-            np.testing.assert_allclose(found, box, atol=1)
+def test_masks_lie_within_the_boxes(opened, augment):
+    fake, masks = discs()
+    opened(fake)
+    dataset = kzoo.data.load("fake", task="instance_segmentation", augment=augment, **SETTINGS)
+    assert dataset.element_spec["masks"] == tf.TensorSpec([None, 3, MASK_SIZE, MASK_SIZE], tf.uint8)
+    got = epoch(dataset)
+    there = got["classes"] >= 0
+    assert not got["masks"][~there].any() and (got["masks"][there].mean(axis=(1, 2)) > 0.2).all()
+    if augment:
+        return
+    for index, boxes, of_one in zip(got["image_id"], got["boxes"], got["masks"], strict=True):
+        for number, mask in enumerate(masks[index]):
+            pasted = paste(of_one[number], boxes[number] * 2, (48, 80))  # in own pixels
+            assert (pasted & mask).sum() / (pasted | mask).sum() > 0.95
+
+
+def crowded():
+    """A fake source of which the last row of each picture is a crowd region."""
+    fake = FakeSource(objects=[2] * 10)
+    classes = (np.array([1, CROWD], np.int32),) * 10
+    areas = (np.array([5.0, 7.0], np.float32),) * 10
+    fake.pictures = replace(fake.pictures, classes=classes, areas=areas)
+    return fake
+
+
+def test_crowd_regions_come_behind_the_objects_and_keep_their_box(opened):
+    opened(crowded())
+    for task in ("detection", "instance_segmentation"):
+        got = epoch(kzoo.data.load("fake", task=task, **SETTINGS))
+        np.testing.assert_array_equal(got["classes"], [[1, CROWD, -1]] * 10)
+        np.testing.assert_array_equal(got["boxes"][0], [[4, 4, 8, 12], [12, 4, 16, 12], [0, 0, 0, 0]])
+    assert got["masks"][:, :2].all() and not got["masks"][:, 2].any()
+
+
+def test_tasks_about_objects_alone_leave_crowd_regions_out(opened):
+    opened(crowded())
+    dataset = kzoo.data.load("fake", task="segmentation", **SETTINGS)
+    assert set(np.unique(epoch(dataset)["segmentation"])) == {0, 2}
+    assert [len(part[0]) for part in (dataset.pictures.boxes, dataset.pictures.areas)] == [1, 1]
+    assert len(dataset.pictures.read_masks(0)) == 1
+    got = epoch(kzoo.data.load("fake", task="box_regression", **SETTINGS))
+    assert got["boxes"].shape == (10, 1, 4) and (got["classes"] == 1).all()
+    assert (epoch(kzoo.data.load("fake", task="classification", **SETTINGS))["classes"] == 1).all()
+
+
+def test_masks_count_towards_the_memory_that_pictures_take(opened, monkeypatch):
+    fake = opened(FakeSource(objects=[1] * 10))
+    monkeypatch.setattr(pipeline, "_MEMORY", 10 * (24 * 40 * 3 + MASK_SIZE**2))
+    kept = kzoo.data.load("fake", task="instance_segmentation", **SETTINGS)
+    monkeypatch.setattr(pipeline, "_MEMORY", 10 * (24 * 40 * 3 + MASK_SIZE**2) - 1)
+    not_kept = kzoo.data.load("fake", task="instance_segmentation", **SETTINGS)
+    for dataset, reads in [(kept, 10), (not_kept, 20)]:
+        fake.reads.clear()
+        epoch(dataset), epoch(dataset)
+        assert len(fake.reads) == reads
 
 
 def test_segmentation_is_class_plus_one_on_ground_zero(opened):
@@ -218,7 +284,6 @@ def test_segmentation_is_class_plus_one_on_ground_zero(opened):
 
 def test_one_object_makes_a_classification_or_a_box_regression(opened):
     fake = opened(FakeSource(objects=[1] * 10))
-    fake.max_objects = 1
     fake.pictures = replace(fake.pictures, classes=tuple(np.array([n % 3], np.int32) for n in range(10)))
     zoomed = Augmentation(zoom=(8.0, 8.0))  # most objects are out of view, and are what they were
     dataset = kzoo.data.load("fake", task="classification", augment=zoomed, **SETTINGS)
@@ -232,7 +297,7 @@ def test_one_object_makes_a_classification_or_a_box_regression(opened):
 
 def test_data_that_cannot_teach_the_task_is_refused(opened):
     with pytest.raises(
-        DataError, match="'classification' takes pictures of one object each; 'fake' has up to 3"
+        DataError, match="'classification' takes pictures of one object each; those of 'fake' have 0 to 3"
     ):
         kzoo.data.load("fake", task="classification", **SETTINGS)
     fake = opened(FakeSource())

@@ -17,7 +17,7 @@ def test_shapes_open():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("shape", 'kind of data="shape": unknown. Nearest: "shapes". Known: "shapes", "voc"'),
+        ("shape", 'kind of data="shape": unknown. Nearest: "shapes". Known: "shapes", "voc", "coco"'),
         ("VOC:here", 'Nearest: "voc"'),
         ("", "Known:"),
         (None, "named by text"),
@@ -26,6 +26,10 @@ def test_shapes_open():
         ("voc:", "lacks the directory"),
         ("voc:/no/such/place", "/no/such/place does not exist"),
         (f"voc:{__file__}", "is not a directory"),
+        ("coco:", "expected 'coco:DIR' or 'coco:INSTANCES.json,IMAGE_DIR'"),
+        ("coco:/no/such/place", "/no/such/place does not exist"),
+        (f"coco:{__file__}", "is not a directory; expected a directory with instances_SPLIT.json"),
+        ("coco:a.json,/no/such/place", "does not exist; expected the directory of the pictures behind"),
     ],
 )
 def test_specs_that_name_no_data(spec, message):
@@ -70,6 +74,7 @@ def test_sources_need_no_tensorflow():
     code = (
         "import sys, types; package = types.ModuleType('kzoo.data'); package.__path__ = [sys.argv[1]];"
         "sys.modules['kzoo.data'] = package; import kzoo.data.source, kzoo.data.shapes, kzoo.data.voc;"
+        "import kzoo.data.coco;"
         "sys.exit('tensorflow' in sys.modules)"
     )
     folder = sys.modules["kzoo.data.source"].__file__.rsplit("source", 1)[0]

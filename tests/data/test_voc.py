@@ -6,7 +6,7 @@ from PIL import Image
 
 from kzoo.data import voc
 from kzoo.data.faults import DataError, DataWarning
-from kzoo.data.source import open_source
+from kzoo.data.source import ROUNDING, open_source
 
 WIDTH, HEIGHT = 40, 30
 
@@ -301,4 +301,4 @@ def test_a_box_is_inside_its_picture_or_a_fault(sides):
         assert 0 <= left < right <= WIDTH
         assert 0 <= top < bottom <= HEIGHT
         moved = np.abs(np.subtract((left, top, right, bottom), (sides[0] - 1, sides[1] - 1, *sides[2:])))
-        assert moved.max() <= voc.ROUNDING
+        assert moved.max() <= ROUNDING

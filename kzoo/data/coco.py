@@ -1,0 +1,297 @@
+"""`"coco:DIR"` and `"coco:INSTANCES.json,IMAGE_DIR"`: objects with boxes and masks in the layout of COCO.
+
+    DIR/instances_SPLIT.json         or DIR/annotations/instances_SPLIT.json
+    DIR/SPLIT/FILE_NAME              or in DIR/images/SPLIT, DIR/images or DIR
+
+Of a single file a tenth of the pictures each is drawn for "val" and "test", the rest is "train"; and there is
+"all". The classes are the categories in the order of their ids. Masks are polygons or run lengths, compressed
+or not. Boxes are read as they are written, [x, y, width, height] of the object's borders.
+
+A region with `iscrowd` 1 holds objects that nobody told apart: its class is `CROWD`, behind the objects of
+its picture. A picture without annotations is one of ground alone.
+"""
+
+import json
+import math
+import os
+import re
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from kzoo.data.faults import DataError, Faults, shortened
+from kzoo.data.pictures import check_picture, read_picture
+from kzoo.data.segmentations import check_segmentation, to_rle
+from kzoo.data.source import (
+    CROWD,
+    MASKED,
+    Info,
+    Split,
+    check_classes,
+    check_name,
+    check_split,
+    clip_box,
+    draw_splits,
+)
+
+_PREFIX = "instances_"
+_THREADS = 8  # they wait for the disk
+_TRIED = 10  # pictures that a folder is looked through for
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    classes: dict[int, str]  # by id of the category, ids ascending
+    pictures: list[dict]
+    annotations: dict[object, list[dict]]  # by id of the picture, which need not be there
+
+
+class Coco:
+    """The source behind `"coco:..."`. Annotations are parsed once, here, and checked split by split.
+
+    Args:
+        spec: the text that messages call it by.
+        directory: which must be there: DIR, or that of the pictures if there is a file of instances.
+        file: of instances, to draw splits of. None: DIR has one for each split.
+        task: what is to be learnt: it tells whether masks are looked at.
+        classes: names in the order of their numbers; by default the categories of the files.
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        directory: Path,
+        file: Path | None = None,
+        *,
+        task: str = "detection",
+        classes: tuple[str, ...] | None = None,
+    ) -> None:
+        self._masked = task in MASKED
+        self._files: dict[str, _File] = {}  # by split
+        self._pictures: dict[str, list[dict]] = {}  # by split
+        self._folders: dict[str, list[Path]] = {}  # by split: where its pictures may be
+        if file is not None:
+            parsed = _parse(file)
+            if not parsed.pictures:
+                raise DataError(f"{file}: `images` is empty; expected pictures to draw splits of")
+            by_name = defaultdict(list)
+            for picture in parsed.pictures:
+                by_name[picture["file_name"]].append(picture)
+            for name, drawn in draw_splits(by_name).items():
+                self._files[name] = parsed
+                self._pictures[name] = [picture for file_name in drawn for picture in by_name[file_name]]
+                self._folders[name] = [directory]
+        else:
+            for path in _find_files(spec, directory):
+                name = path.stem.removeprefix(_PREFIX)
+                self._files[name] = _parse(path)
+                self._pictures[name] = self._files[name].pictures
+                images = directory / "images"
+                self._folders[name] = [directory / name, images / name, images, directory]
+        found = self._agreed_classes()
+        for name in found if classes else ():
+            check_name(f"{spec} (the classes are from classes=)", "class", name, classes)
+        splits = {name: len(pictures) for name, pictures in self._pictures.items()}
+        annotated = [one for file in self._files.values() for one in file.annotations.values()]
+        with_masks = any(annotation.get("segmentation") for one in annotated for annotation in one)
+        self.info = Info(spec, classes or found, splits, ("detection", *(MASKED if with_masks else ())))
+        self.max_objects = max([1, *map(len, annotated)])
+
+    def split(self, name: str, *, strict: bool = False) -> Split:
+        """The faultless pictures of one split."""
+        check_split(self.info, name)
+        file, listed = self._files[name], self._pictures[name]
+        faults = Faults(f'{self.info.spec}, split "{name}"')
+        known = {picture["id"] for picture in file.pictures}
+        for picture, annotations in file.annotations.items():
+            for annotation in annotations if picture not in known else ():
+                told = f"{file.path}, annotation {annotation['id']}: no picture has its image_id"
+                told = f"{told} {shortened(annotation.get('image_id'))}; expected the id of one of `images`"
+                faults.add(f"image_id {picture}", told)
+        folder = self._find_folder(name)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            sizes = list(pool.map(partial(_check_picture, file.path, folder), listed))
+        seen, seen_annotations, kept = set(), set(), []
+        for picture, size in zip(listed, sizes, strict=True):
+            place = f"{file.path}, image {picture['id']} ({picture['file_name']})"
+            if picture["id"] in seen:
+                faults.add(picture["file_name"], f"{place}: the id is there before; expected each id once")
+                continue
+            seen.add(picture["id"])
+            if isinstance(size, str):
+                faults.add(picture["file_name"], f"{place}: {size}")
+                continue
+            rows = []
+            for annotation in file.annotations.get(picture["id"], ()):
+                try:
+                    if annotation["id"] in seen_annotations:
+                        raise ValueError("the id is there before; expected each id once")
+                    seen_annotations.add(annotation["id"])
+                    rows.append(self._read_annotation(annotation, file, size))
+                except ValueError as error:
+                    told = f"{file.path}, annotation {annotation['id']}: {error}"
+                    faults.add(picture["file_name"], told)
+            rows.sort(key=lambda row: row[1] == CROWD)  # it is stable
+            kept.append((folder / picture["file_name"], size, rows))
+        faults.close(len(listed), strict=strict)
+        return self._split_of(name, kept)
+
+    def _split_of(self, name: str, kept: list[tuple[Path, tuple[int, int], list[tuple]]]) -> Split:
+        """A split of pictures: path, (height, width), and rows of box, class, area and segmentation."""
+        paths, sizes, rows = zip(*kept, strict=True) if kept else ((), (), ())
+        segmentations = [[row[3] for row in of_one] for of_one in rows]
+
+        def read_masks(index: int) -> list[dict]:
+            return [to_rle(one, sizes[index]) for one in segmentations[index]]
+
+        return Split(
+            name=name,
+            boxes=tuple(np.array([row[0] for row in one], np.float32).reshape(-1, 4) for one in rows),
+            classes=tuple(np.array([row[1] for row in one], np.int32) for one in rows),
+            names=tuple(map(str, paths)),
+            sizes=sizes,
+            read=lambda index: read_picture(paths[index]),
+            read_masks=read_masks if self._masked else None,
+            areas=tuple(np.array([row[2] for row in one], np.float32) for one in rows),
+        )
+
+    def _read_annotation(self, annotation: dict, file: _File, size: tuple[int, int]) -> tuple:
+        """Box, class, area and segmentation of one annotation; a ValueError says what is wrong with it."""
+        category, crowd = annotation.get("category_id"), annotation.get("iscrowd", 0)
+        if type(category) is not int or category not in file.classes:
+            raise ValueError(f"category_id {shortened(category)}; expected the id of one of `categories`")
+        if crowd not in (0, 1):
+            raise ValueError(f"iscrowd {shortened(crowd)}; expected 0 or 1")
+        box = _read_box(annotation.get("bbox"), size)
+        label = CROWD if crowd else self.info.classes.index(file.classes[category])
+        area = _number(annotation.get("area"))
+        if not 0 <= area < math.inf:
+            area = (box[2] - box[0]) * (box[3] - box[1])
+        segmentation = check_segmentation(annotation.get("segmentation"), size) if self._masked else None
+        return box, label, area, segmentation
+
+    def _agreed_classes(self) -> tuple[str, ...]:
+        """The classes, which all files must have."""
+        first, *others = self._files.values()
+        classes = tuple(first.classes.values())
+        for other in others:
+            if tuple(other.classes.values()) != classes:
+                raise DataError(
+                    f"{other.path} has the categories {', '.join(other.classes.values())}, but {first.path} "
+                    f"has {', '.join(classes)}; expected the same, in the order of their ids"
+                )
+        return classes
+
+    def _find_folder(self, name: str) -> Path:
+        """Where the pictures of a split are: the first folder that has one of the first of them."""
+        folders = [folder for folder in self._folders[name] if folder.is_dir()]
+        for folder in folders:
+            first = [picture["file_name"] for picture in self._pictures[name][:_TRIED]]
+            if any(_is_within(file) and os.path.isfile(folder / file) for file in first):
+                return folder
+        raise DataError(
+            f'{self.info.spec}: the pictures of split="{name}" are not to be found; expected '
+            f"{self._pictures[name][0]['file_name']} in {' or '.join(map(str, self._folders[name]))}"
+        )
+
+
+def _find_files(spec: str, directory: Path) -> list[Path]:
+    for folder in (directory, directory / "annotations"):
+        paths = sorted(folder.glob(f"{_PREFIX}?*.json"))
+        if paths:
+            return paths
+    raise DataError(
+        f"{spec}: there is no {_PREFIX}SPLIT.json in {directory} or {directory / 'annotations'}; "
+        "expected one for each split, such as instances_train.json"
+    )
+
+
+def _check_picture(file: Path, folder: Path, picture: dict) -> tuple[int, int] | str:
+    """(height, width) of a picture, or what is wrong with it."""
+    name = picture["file_name"]
+    if not _is_within(name):
+        return f"file_name {name!r} leads out of {folder}; expected a path within it"
+    try:
+        height, width = check_picture(folder / name)
+    except DataError as error:
+        return str(error)
+    told = picture.get("height") or height, picture.get("width") or width  # 0 is how some tools write nothing
+    if told != (height, width):
+        found = " x ".join(map(shortened, told[::-1]))
+        return f"says that its picture is {found}; expected {width} x {height}, the size of {folder / name}"
+    return height, width
+
+
+def _read_box(found: object, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box [x, y, width, height] as xyxy within its picture; a ValueError says what is wrong with it."""
+    if found is None:
+        raise ValueError("no bbox; expected [x, y, width, height] in pixels")
+    is_four = isinstance(found, list) and len(found) == 4
+    x, y, width, height = map(_number, found) if is_four else [math.nan] * 4
+    told = f"bbox {shortened(found)}"
+    if not all(map(math.isfinite, (x, y, width, height, x + width, y + height))):
+        raise ValueError(f"{told} is not of four finite numbers; expected [x, y, width, height] in pixels")
+    if width < 0 or height < 0:
+        raise ValueError(f"{told} is reversed; expected a width and a height above 0")
+    if width == 0 or height == 0:
+        raise ValueError(f"{told} has no area; expected a width and a height above 0")
+    return clip_box(told, (x, y, x + width, y + height), size)
+
+
+def _number(found: object) -> float:
+    """A number of JSON, NaN for anything else."""
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return math.nan
+    try:
+        return float(found)
+    except OverflowError:
+        return math.inf
+
+
+def _parse(path: Path) -> _File:
+    """A file of instances, of which the layout is checked, but not what single annotations say."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: {error}; expected COCO's instances as JSON") from error
+    parts = ("images", "annotations", "categories")
+    for part in parts:
+        entries = found.get(part) if isinstance(found, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise DataError(f"{path}: has no list of objects `{part}`; expected {', '.join(parts)}")
+        for number, entry in enumerate(entries, 1):
+            if type(entry.get("id")) is not int:
+                told = f"{path}: the id of entry {number} of `{part}` is {shortened(entry.get('id'))}"
+                raise DataError(f"{told}; expected an integer")
+    for part, key in (("images", "file_name"), ("categories", "name")):
+        for entry in found[part]:
+            if not _is_text(entry.get(key)):
+                told = f"{path}: the {key} of {entry['id']} in `{part}` is {shortened(entry.get(key))}"
+                raise DataError(f"{told}; expected text")
+    categories = sorted(found["categories"], key=lambda category: category["id"])
+    check_classes([category["name"] for category in categories], f"{path}: `categories`")
+    classes = {category["id"]: category["name"] for category in categories}
+    if len(classes) < len(categories):
+        ids = [category["id"] for category in categories]
+        raise DataError(f"{path}: `categories` have the ids {shortened(ids)}; expected each id once")
+    annotations = defaultdict(list)
+    for annotation in found["annotations"]:
+        picture = annotation.get("image_id")
+        annotations[picture if type(picture) is int else repr(picture)].append(annotation)
+    return _File(path, classes, found["images"], dict(annotations))
+
+
+def _is_text(found: object) -> bool:
+    """Whether it is a name that files and messages can have."""
+    return isinstance(found, str) and re.fullmatch("[^\0\ud800-\udfff]+", found) is not None
+
+
+def _is_within(name: str) -> bool:
+    """Whether a path stays within the folder that it starts from."""
+    path = PurePath(name)
+    return not path.is_absolute() and ".." not in path.parts
