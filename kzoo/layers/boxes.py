@@ -1,6 +1,7 @@
 """Box arithmetic: areas, overlaps, boxes as deltas to anchors. Boxes are float32 xyxy pixels."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -24,13 +25,30 @@ def pairwise_iou(boxes1: tf.Tensor, boxes2: tf.Tensor) -> tf.Tensor:
     Returns:
         `[..., N, M]` in 0-1; a box without area overlaps nothing.
     """
+    intersection = _pairwise_intersection(boxes1, boxes2)
+    union = area(boxes1)[..., :, None] + area(boxes2)[..., None, :] - intersection
+    return tf.math.divide_no_nan(intersection, union)
+
+
+def pairwise_share(regions: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """How much of every box lies within every region: its overlap with a crowd, as COCO counts it.
+
+    Args:
+        regions: `[..., N, 4]`.
+        boxes: `[..., M, 4]`.
+
+    Returns:
+        `[..., N, M]` in 0-1: the intersection over the area of the box.
+    """
+    return tf.math.divide_no_nan(_pairwise_intersection(regions, boxes), area(boxes)[..., None, :])
+
+
+def _pairwise_intersection(boxes1: tf.Tensor, boxes2: tf.Tensor) -> tf.Tensor:
     left1, top1, right1, bottom1 = tf.split(boxes1, 4, axis=-1)  # [..., N, 1]
     left2, top2, right2, bottom2 = tf.unstack(boxes2[..., None, :, :], axis=-1)  # [..., 1, M]
     width = tf.maximum(tf.minimum(right1, right2) - tf.maximum(left1, left2), 0.0)
     height = tf.maximum(tf.minimum(bottom1, bottom2) - tf.maximum(top1, top2), 0.0)
-    intersection = width * height
-    union = area(boxes1)[..., :, None] + area(boxes2)[..., None, :] - intersection
-    return tf.math.divide_no_nan(intersection, union)
+    return width * height
 
 
 def generalized_iou(boxes1: tf.Tensor, boxes2: tf.Tensor) -> tf.Tensor:
@@ -56,30 +74,40 @@ def generalized_iou(boxes1: tf.Tensor, boxes2: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(intersection, union) - tf.math.divide_no_nan(enclosing - union, enclosing)
 
 
-def encode(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
+def encode(
+    boxes: tf.Tensor, anchors: tf.Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
+) -> tf.Tensor:
     """Boxes as deltas to their anchors (Girshick et al. 2014, appendix C).
 
     Args:
         boxes: `[..., 4]`; a box without size is coded as one of a hundredth of a pixel, so that nothing is
             infinite.
         anchors: `[..., 4]`, with area.
+        weights: factors of the four deltas, which bring them to a like size.
 
     Returns:
-        `[..., 4]`: (dx, dy) in anchor sizes, (dw, dh) as logarithms of the ratio of sizes.
+        `[..., 4]`: (dx, dy) in anchor sizes, (dw, dh) as logarithms of the ratio of sizes; times the weights.
     """
     anchor_centre, anchor_size = _centre_and_size(anchors)
     centre, size = _centre_and_size(boxes)
-    return tf.concat(
-        [(centre - anchor_centre) / anchor_size, tf.math.log(tf.maximum(size, 0.01) / anchor_size)], axis=-1
-    )
+    deltas = [(centre - anchor_centre) / anchor_size, tf.math.log(tf.maximum(size, 0.01) / anchor_size)]
+    return tf.concat(deltas, axis=-1) * tf.constant(weights, boxes.dtype)
 
 
-def decode(deltas: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
+def decode(
+    deltas: tf.Tensor, anchors: tf.Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)
+) -> tf.Tensor:
     """Deltas `[..., 4]` to their anchors `[..., 4]` as boxes `[..., 4]`: the inverse of `encode`."""
+    deltas = deltas / tf.constant(weights, deltas.dtype)
     anchor_centre, anchor_size = _centre_and_size(anchors)
     centre = deltas[..., :2] * anchor_size + anchor_centre
     half_size = 0.5 * tf.exp(tf.minimum(deltas[..., 2:], MAX_LOG_SCALE)) * anchor_size
     return tf.concat([centre - half_size, centre + half_size], axis=-1)
+
+
+def of_all_levels(anchors: Mapping[int, tf.Tensor] | tf.Tensor) -> tf.Tensor:
+    """Anchors by level, each `[A_l, 4]`, as one tensor `[A, 4]`; what is one tensor stays as it is."""
+    return tf.concat(list(anchors.values()), axis=0) if isinstance(anchors, Mapping) else anchors
 
 
 def clip(boxes: tf.Tensor, height: tf.Tensor | float, width: tf.Tensor | float) -> tf.Tensor:

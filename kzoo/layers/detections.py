@@ -96,7 +96,7 @@ class Detections(keras.layers.Layer):
 
     def call(self, logits, deltas, anchors, images, classes=None):
         if classes is not None:
-            return _no_detections(tf.shape(logits)[0])
+            return no_detections(tf.shape(logits)[0])
         sizes = [tf.shape(level)[0] for level in anchors.values()]
         candidates = [
             _best_candidates(*level)
@@ -114,13 +114,7 @@ class Detections(keras.layers.Layer):
         )
 
     def compute_output_spec(self, logits, deltas, anchors, images, classes=None):
-        batch = logits.shape[0]
-        return {
-            "boxes": keras.KerasTensor((batch, None, 4), "float32"),
-            "scores": keras.KerasTensor((batch, None), "float32"),
-            "classes": keras.KerasTensor((batch, None), "int32"),
-            "num_detections": keras.KerasTensor((batch,), "int32"),
-        }
+        return detections_spec(logits.shape[0])
 
     def get_config(self):
         return super().get_config() | {
@@ -148,10 +142,21 @@ def _best_candidates(
     return boxes, tf.sigmoid(logits), pair % num_classes
 
 
-def _no_detections(batch_size: tf.Tensor) -> dict[str, tf.Tensor]:
+def no_detections(batch_size: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The answers where there are targets: there, and empty."""
     return {
         "boxes": tf.zeros((batch_size, 0, 4)),
         "scores": tf.zeros((batch_size, 0)),
         "classes": tf.zeros((batch_size, 0), tf.int32),
         "num_detections": tf.zeros((batch_size,), tf.int32),
+    }
+
+
+def detections_spec(batch_size: int | None) -> dict[str, keras.KerasTensor]:
+    """Shapes and types of the answers, with and without targets."""
+    return {
+        "boxes": keras.KerasTensor((batch_size, None, 4), "float32"),
+        "scores": keras.KerasTensor((batch_size, None), "float32"),
+        "classes": keras.KerasTensor((batch_size, None), "int32"),
+        "num_detections": keras.KerasTensor((batch_size,), "int32"),
     }

@@ -15,6 +15,82 @@ def prior_bias(probability: float = PRIOR_PROBABILITY) -> keras.initializers.Ini
     return keras.initializers.Constant(-math.log((1 - probability) / probability))
 
 
+def tower(
+    pyramid: dict[int, keras.KerasTensor], *, depth: int, normalization: str | None, name: str
+) -> dict[int, keras.KerasTensor]:
+    """Convolutions that move over every level of a pyramid.
+
+    `depth` 3x3 convolutions with ReLU, shared by all levels; their normalisation is each level's own, since
+    statistics differ from level to level.
+
+    Args:
+        pyramid: dict from level to `[B, H_l, W_l, C]`.
+        depth: convolutions, at least 0.
+        normalization: None or `"batch"`.
+        name: what the layers' names begin with.
+
+    Returns:
+        The pyramid as it was, in shape.
+    """
+    channels = next(iter(pyramid.values())).shape[-1]
+    # Without normalisation the towers start as in the paper; with it the scale does not matter, He's is safe.
+    initializer = _normal() if normalization is None else "he_normal"
+    for i in range(depth):
+        convolution = layers.Conv2D(
+            channels,
+            3,
+            padding="same",
+            use_bias=normalization is None,
+            kernel_initializer=initializer,
+            name=f"{name}_conv_{i}",
+        )
+        seen = {}
+        for level, x in pyramid.items():
+            x = convolution(x)
+            if normalization == "batch":
+                x = BatchNorm(name=f"{name}_bn_{i}_level_{level}")(x)
+            seen[level] = layers.ReLU(name=f"{name}_relu_{i}_level_{level}")(x)
+        pyramid = seen
+    return pyramid
+
+
+def answers_of_anchors(
+    pyramid: dict[int, keras.KerasTensor],
+    *,
+    outputs: int,
+    per_position: int,
+    size: int,
+    name: str,
+    bias_initializer: str | keras.initializers.Initializer = "zeros",
+) -> keras.KerasTensor:
+    """What one last convolution, the same for all levels, says about every anchor of a pyramid.
+
+    Args:
+        pyramid: dict from level to `[B, H_l, W_l, C]`.
+        outputs: numbers an anchor.
+        per_position: anchors a position.
+        size: of the convolution's kernel, 3 or 1.
+        name: what the layers' names begin with.
+        bias_initializer: of the convolution.
+
+    Returns:
+        `[B, A, outputs]`, the levels one after the other.
+    """
+    last = layers.Conv2D(
+        per_position * outputs,
+        size,
+        padding="same",
+        kernel_initializer=_normal(),
+        bias_initializer=bias_initializer,
+        name=f"{name}_out",
+    )
+    answers = [
+        layers.Reshape((-1, outputs), name=f"{name}_level_{level}")(last(x))  # [B, A_l, outputs]
+        for level, x in pyramid.items()
+    ]
+    return layers.Concatenate(axis=1, name=f"{name}_levels")(answers) if len(answers) > 1 else answers[0]
+
+
 def dense_head(
     pyramid: dict[int, keras.KerasTensor],
     *,
@@ -25,53 +101,16 @@ def dense_head(
     name: str,
     bias_initializer: str | keras.initializers.Initializer = "zeros",
 ) -> keras.KerasTensor:
-    """Answers for every anchor of a pyramid.
-
-    `depth` 3x3 convolutions with ReLU and one that answers; the convolutions are shared by all levels, their
-    normalisation is each level's own, since statistics differ from level to level.
-
-    Args:
-        pyramid: dict from level to `[B, H_l, W_l, C]`.
-        outputs: numbers an anchor.
-        per_position: anchors a position.
-        depth: convolutions before the last, at least 0.
-        normalization: None or `"batch"`.
-        name: what the layers' names begin with.
-        bias_initializer: of the last convolution.
-
-    Returns:
-        `[B, A, outputs]`, the levels one after the other.
-    """
-    channels = next(iter(pyramid.values())).shape[-1]
-    # Without normalisation the towers start as in the paper; with it the scale does not matter, He's is safe.
-    initializer = keras.initializers.RandomNormal(stddev=0.01) if normalization is None else "he_normal"
-    tower = [
-        layers.Conv2D(
-            channels,
-            3,
-            padding="same",
-            use_bias=normalization is None,
-            kernel_initializer=initializer,
-            name=f"{name}_conv_{i}",
-        )
-        for i in range(depth)
-    ]
-    last = layers.Conv2D(
-        per_position * outputs,
-        3,
-        padding="same",
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+    """A one-stage detector's head: a `tower` and behind it `answers_of_anchors`, which tell the arguments."""
+    return answers_of_anchors(
+        tower(pyramid, depth=depth, normalization=normalization, name=name),
+        outputs=outputs,
+        per_position=per_position,
+        size=3,
+        name=name,
         bias_initializer=bias_initializer,
-        name=f"{name}_out",
     )
-    answers = []
-    for level, x in pyramid.items():
-        for i, convolution in enumerate(tower):
-            x = convolution(x)
-            if normalization == "batch":
-                x = BatchNorm(name=f"{name}_bn_{i}_level_{level}")(x)
-            x = layers.ReLU(name=f"{name}_relu_{i}_level_{level}")(x)
-        answers.append(
-            layers.Reshape((-1, outputs), name=f"{name}_level_{level}")(last(x))
-        )  # [B, A_l, outputs]
-    return layers.Concatenate(axis=1, name=f"{name}_levels")(answers) if len(answers) > 1 else answers[0]
+
+
+def _normal() -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=0.01)

@@ -1,4 +1,4 @@
-"""Matching: which anchor answers for which object."""
+"""Matching: which anchor or proposal answers for which object."""
 
 import keras
 import tensorflow as tf
@@ -6,6 +6,8 @@ import tensorflow as tf
 from kzoo.layers import boxes as box
 
 BACKGROUND, IGNORED = -1, -2
+CROWD = -2  # the class of a region with objects that nobody told apart
+CROWD_SHARE = 0.5  # of what lies in a crowd by so much of its area, nobody knows what it is
 
 
 def match(
@@ -18,10 +20,12 @@ def match(
 ) -> tf.Tensor:
     """Assigns each anchor an object, the background, or neither (Ren et al. 2015, section 3.1.2).
 
+    Neither is what lies half or more in a crowd, too, and what has no area: padding among proposals.
+
     Args:
-        anchors: float32 `[A, 4]`.
+        anchors: float32 `[A, 4]`, the same for all pictures, or `[B, A, 4]`.
         boxes: float32 `[B, G, 4]`, the true boxes.
-        classes: int32 `[B, G]`, -1 where there is no object.
+        classes: int32 `[B, G]`, -1 where there is no object, `CROWD` (-2) where there is a crowd.
         positive_iou: an anchor with at least this IoU with an object answers for the one it overlaps most.
         negative_iou: an anchor that overlaps every object by less is background.
         match_best: also, the anchor that overlaps an object most answers for that object, however little that
@@ -33,16 +37,21 @@ def match(
     """
 
     def of_one_picture(picture):
-        boxes, classes = picture
+        boxes, classes, *own_anchors = picture
+        [candidates] = own_anchors or [anchors]
         # Only the objects, so that the table is no larger than need be; and a box without area behind them:
         # where there is no object, there is something to reduce over.
         objects = tf.cast(tf.where(classes >= 0)[:, 0], tf.int32)  # [N]
         objects = tf.pad(objects, [[0, 1]])
+        crowds = tf.boolean_mask(boxes, classes == CROWD)  # [K, 4]
         boxes = tf.pad(tf.gather(boxes, objects[:-1]), [[0, 1], [0, 0]])
-        iou = box.pairwise_iou(boxes, anchors)  # [N + 1, A]
+        iou = box.pairwise_iou(boxes, candidates)  # [N + 1, A]
         most = tf.reduce_max(iou, axis=0)  # [A]
         nearest = tf.gather(objects, tf.argmax(iou, axis=0, output_type=tf.int32))
-        matches = tf.where(most < negative_iou, BACKGROUND, tf.where(most < positive_iou, IGNORED, nearest))
+        in_crowd = tf.reduce_any(box.pairwise_share(crowds, candidates) >= CROWD_SHARE, axis=0)  # [A]
+        unknown = in_crowd | (box.area(candidates) <= 0.0)
+        background = tf.where(unknown, IGNORED, BACKGROUND)
+        matches = tf.where(most < negative_iou, background, tf.where(most < positive_iou, IGNORED, nearest))
         if match_best:
             best = tf.reduce_max(iou, axis=1, keepdims=True)  # [N + 1, 1]
             iou_where_best = tf.where((iou == best) & (best > 0.0), iou, -1.0)
@@ -50,11 +59,16 @@ def match(
             matches = tf.where(tf.reduce_max(iou_where_best, axis=0) > 0.0, nearest, matches)
         return matches
 
-    signature = tf.TensorSpec((anchors.shape[0],), tf.int32)
+    anchors = tf.convert_to_tensor(anchors)
+    signature = tf.TensorSpec((anchors.shape[-2],), tf.int32)
+    pictures = (boxes, classes) if anchors.shape.rank == 2 else (boxes, classes, anchors)
     # One picture more: of none, as a replica may get, map_fn makes no table whose width it does not know.
-    boxes = tf.pad(boxes, [[0, 1], [0, 0], [0, 0]])
-    classes = tf.pad(classes, [[0, 1], [0, 0]], constant_values=-1)
-    return tf.map_fn(of_one_picture, (boxes, classes), fn_output_signature=signature)[:-1]
+    pictures = tuple(map(_one_more, pictures))
+    return tf.map_fn(of_one_picture, pictures, fn_output_signature=signature)[:-1]
+
+
+def _one_more(pictures: tf.Tensor) -> tf.Tensor:
+    return tf.pad(pictures, [[0, 1]] + [[0, 0]] * (len(pictures.shape) - 1))
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -67,8 +81,8 @@ class Match(keras.layers.Layer):
         match_best: as for `match`.
         **kwargs: `name`.
 
-    Inputs: anchors, a dict from level to `[A_l, 4]`; boxes `[B, G, 4]` and classes `[B, G]`, both optional.
-    Output: int32 `[B, A]`, the levels one after the other.
+    Inputs: anchors, a dict from level to `[A_l, 4]`, or proposals `[B, A, 4]`; boxes `[B, G, 4]` and classes
+    `[B, G]`, both optional. Output: int32 `[B, A]`, the levels one after the other.
     """
 
     def __init__(
@@ -81,9 +95,9 @@ class Match(keras.layers.Layer):
         self.match_best = match_best
 
     def call(self, anchors, boxes=None, classes=None):
-        anchors = tf.concat(list(anchors.values()), axis=0)  # [A, 4]
+        anchors = box.of_all_levels(anchors)  # [A, 4] or [B, A, 4]
         if boxes is None or classes is None:
-            return tf.zeros((0, tf.shape(anchors)[0]), tf.int32)
+            return tf.zeros((0, tf.shape(anchors)[-2]), tf.int32)
         boxes = tf.debugging.check_numerics(boxes, "boxes of the batch")
         return match(anchors, boxes, classes, self.positive_iou, self.negative_iou, self.match_best)
 

@@ -1,14 +1,16 @@
 """The feature pyramid network: every level strong and sharp (Lin et al. 2017, https://arxiv.org/abs/1612.03144)."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import keras
 import tensorflow as tf
 from keras import layers
 
 from kzoo.layers.batch_norm import BatchNorm
 
-FINEST_LEVEL = 3
 COARSEST_BACKBONE_LEVEL = 5
-MOST_LEVELS = 5
+MOST_LEVELS = 5  # P3 to P7 of a one-stage detector, P2 to P6 of a two-stage one
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -27,19 +29,25 @@ class UpsampleAdd(layers.Layer):
 
 
 def feature_pyramid(
-    features: dict[int, keras.KerasTensor], levels: int, channels: int, normalization: str | None = None
+    features: dict[int, keras.KerasTensor],
+    levels: Sequence[int],
+    channels: int,
+    normalization: str | None = None,
+    coarser: Literal["convolution", "pool"] = "convolution",
 ) -> dict[int, keras.KerasTensor]:
-    """The pyramid from P3 upwards over a backbone's features.
+    """The pyramid over a backbone's features.
 
-    Up to P5 each level is the backbone's own plus the coarser level, doubled, smoothed by a 3x3 convolution;
-    P6 and P7 are strided convolutions of the level below: of P5, as in torchvision, where the RetinaNet paper
-    takes C5. With fewer than three levels the backbone's coarser features are not looked at.
+    Up to P5 each level is the backbone's own plus the coarser level, doubled, smoothed by a 3x3 convolution.
+    Where the pyramid ends below P5, the backbone's coarser features are not looked at.
 
     Args:
-        features: C3, C4 and C5 under 3, 4 and 5, each `[B, H / 2^l, W / 2^l, C_l]`.
-        levels: how many levels, 1 to 5: P3, ..., P7.
+        features: C2 to C5, a dict from level to `[B, H / 2^l, W / 2^l, C_l]`.
+        levels: of the pyramid, such as `range(2, 7)`, finest first.
         channels: of every level.
-        normalization: None, or `"batch"` behind every convolution of P3 to P5.
+        normalization: None, or `"batch"` behind every convolution up to P5.
+        coarser: what makes the levels beyond P5 of the level below: `"convolution"`, strided, of P5 as in
+            torchvision where the RetinaNet paper takes C5; or `"pool"`, every second pixel, as Faster R-CNN
+            with a pyramid has it (section 4.1).
 
     Returns:
         A dict from level to `[B, H / 2^l, W / 2^l, channels]`, finest first.
@@ -50,15 +58,18 @@ def feature_pyramid(
         return BatchNorm(name=f"{name}_bn")(x) if normalization == "batch" else x
 
     pyramid, above = {}, None
-    for level in reversed(range(FINEST_LEVEL, min(FINEST_LEVEL + levels, COARSEST_BACKBONE_LEVEL + 1))):
+    for level in reversed([level for level in levels if level <= COARSEST_BACKBONE_LEVEL]):
         merged = convolution(features[level], 1, f"fpn_inner_{level}")
         if above is not None:
             merged = UpsampleAdd(name=f"fpn_merge_{level}")(above, merged)
         pyramid[level] = convolution(merged, 3, f"fpn_layer_{level}")
         above = merged
     pyramid = dict(sorted(pyramid.items()))
-    for level in range(COARSEST_BACKBONE_LEVEL + 1, FINEST_LEVEL + levels):
+    for level in (level for level in levels if level > COARSEST_BACKBONE_LEVEL):
         below = pyramid[level - 1]
+        if coarser == "pool":
+            pyramid[level] = layers.MaxPooling2D(1, 2, name=f"fpn_pool_{level}")(below)
+            continue
         if level > COARSEST_BACKBONE_LEVEL + 1:
             below = layers.ReLU(name=f"fpn_relu_{level}")(below)
         below = layers.ZeroPadding2D(1, name=f"fpn_pad_{level}")(below)

@@ -10,7 +10,7 @@ from kzoo.layers.anchors import OCTAVE_SCALES, Anchors
 from kzoo.layers.detections import Detections
 from kzoo.layers.heads import dense_head, prior_bias
 from kzoo.layers.matching import Match
-from kzoo.layers.pyramid import FINEST_LEVEL, MOST_LEVELS, feature_pyramid
+from kzoo.layers.pyramid import MOST_LEVELS, feature_pyramid
 from kzoo.losses.detection import BoxLoss, FocalLoss
 from kzoo.registry import register
 from kzoo.zoo_model import ZooModel
@@ -97,7 +97,8 @@ def retinanet(
     check_numbers("anchor_sizes", anchor_sizes, most=MOST_LEVELS)
     check_numbers("anchor_ratios", anchor_ratios)
     check_normalization(normalization)
-    coarsest_stride = 2 ** (FINEST_LEVEL + len(anchor_sizes) - 1)
+    levels = range(3, 3 + len(anchor_sizes))
+    coarsest_stride = 2 ** levels[-1]
     check_input_shape(input_shape, stride=coarsest_stride)
 
     images = keras.Input(input_shape, name="images")  # [B, H, W, 3]
@@ -105,7 +106,7 @@ def retinanet(
     classes = keras.Input((None,), dtype="int32", name="classes", optional=True)  # [B, G]
 
     features = features_of(images, backbone, frozen=freeze_statistics)
-    pyramid = feature_pyramid(features, len(anchor_sizes), pyramid_channels, normalization)
+    pyramid = feature_pyramid(features, levels, pyramid_channels, normalization)
     anchor_layer = Anchors(
         [[int(size * scale) for scale in OCTAVE_SCALES] for size in anchor_sizes], anchor_ratios
     )
@@ -119,7 +120,7 @@ def retinanet(
 
     matches = Match(positive_iou=0.5, negative_iou=0.4, match_best=match_best)(anchors, boxes, classes)
     logits = FocalLoss(focal_alpha, focal_gamma, name="classification")(logits, matches, classes)
-    deltas = BoxLoss(box_loss, weight=box_loss_weight, name="box")(deltas, anchors, matches, boxes)
+    deltas = BoxLoss(box_loss, weight=box_loss_weight, name="box")(deltas, anchors, matches, boxes, classes)
 
     answers = Detections(score_threshold, nms_threshold, max_detections)(
         logits, deltas, anchors, images, classes

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:When providing `inputs` as a dic
 def model_of(levels, channels=4, normalization=None, shape=(None, None)):
     """From C3 to C5, of 1, 2 and 3 channels, to a pyramid."""
     features = {level: keras.Input((*shape, level - 2), name=str(level)) for level in (3, 4, 5)}
-    return keras.Model(features, feature_pyramid(features, levels, channels, normalization))
+    return keras.Model(features, feature_pyramid(features, range(3, 3 + levels), channels, normalization))
 
 
 def zeros(height, width):
@@ -35,7 +35,7 @@ def test_shapes(levels, height, width):
 
 def test_sizes_come_through_a_backbone_rounded_up():
     images = keras.Input((250, 333, 3))
-    pyramid = feature_pyramid(features_of(images, "compact"), 5, 4)
+    pyramid = feature_pyramid(features_of(images, "compact"), range(3, 8), 4)
     assert {level: feature.shape[1:3] for level, feature in pyramid.items()} == {
         level: (math.ceil(250 / 2**level), math.ceil(333 / 2**level)) for level in range(3, 8)
     }

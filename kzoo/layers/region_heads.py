@@ -1,0 +1,70 @@
+"""The heads of the second stage: what is in a region, where exactly, and which of its pixels it takes."""
+
+import keras
+from keras import layers
+
+from kzoo.layers.batch_norm import BatchNorm
+
+# Deltas of regions are smaller than those of anchors: factors that bring them to a like size (torchvision).
+REGION_DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+
+
+def box_head(
+    crops: keras.KerasTensor, *, num_classes: int, units: int
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Two fully connected layers, and two that answer (Lin et al. 2017, FPN, section 4.2).
+
+    Args:
+        crops: `[B, R, size, size, C]`.
+        num_classes: without the background.
+        units: of the two layers.
+
+    Returns:
+        Logits `[B, R, 1 + num_classes]`, the background first, and deltas `[B, R, num_classes, 4]`.
+    """
+    size, _, channels = crops.shape[2:]
+    x = layers.Reshape((-1, size * size * channels), name="box_head_flatten")(crops)
+    for i in (6, 7):
+        x = layers.Dense(units, activation="relu", name=f"box_head_fc{i}")(x)
+    logits = layers.Dense(1 + num_classes, kernel_initializer=_normal(0.01), name="box_head_classes")(x)
+    deltas = layers.Dense(4 * num_classes, kernel_initializer=_normal(0.001), name="box_head_deltas")(x)
+    return logits, layers.Reshape((-1, num_classes, 4), name="box_head_deltas_by_class")(deltas)
+
+
+def mask_head(
+    crops: keras.KerasTensor, *, num_classes: int, channels: int, normalization: str | None
+) -> keras.KerasTensor:
+    """Four 3x3 convolutions, a transposed one that doubles the size, and one that answers.
+
+    It is the head of He et al. 2017, figure 4, right.
+
+    Args:
+        crops: `[P, size, size, C]`.
+        num_classes: without the background.
+        channels: of the convolutions.
+        normalization: None as in the paper, or `"batch"`.
+
+    Returns:
+        Logits `[P, 2 * size, 2 * size, num_classes]`.
+    """
+    x = crops
+    for i in range(4):
+        x = layers.Conv2D(
+            channels,
+            3,
+            padding="same",
+            use_bias=normalization is None,
+            kernel_initializer="he_normal",
+            name=f"mask_head_conv_{i}",
+        )(x)
+        if normalization == "batch":
+            x = BatchNorm(name=f"mask_head_bn_{i}")(x)
+        x = layers.ReLU(name=f"mask_head_relu_{i}")(x)
+    x = layers.Conv2DTranspose(
+        channels, 2, 2, activation="relu", kernel_initializer="he_normal", name="mask_head_up"
+    )(x)
+    return layers.Conv2D(num_classes, 1, kernel_initializer=_normal(0.01), name="mask_head_out")(x)
+
+
+def _normal(stddev: float) -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=stddev)
