@@ -48,11 +48,12 @@ def read_runs(counts: bytes) -> np.ndarray:
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or not last[-1]:
         raise ValueError("counts that no mask is written as")
     ends = np.flatnonzero(last) + 1
-    groups = np.diff(ends, prepend=0)
+    starts = np.concatenate([[0], ends[:-1]])
+    groups = ends - starts
     if groups.max() > 7:  # 2**35 pixels
         raise ValueError("counts that no mask is written as")
-    place = np.arange(len(codes)) - np.repeat(ends - groups, groups)
-    runs = np.add.reduceat((codes & 31) << 5 * place, ends - groups)
+    place = np.arange(len(codes)) - np.repeat(starts, groups)
+    runs = np.add.reduceat((codes & 31) << 5 * place, starts)
     runs -= ((codes[last] & 16) > 0) * (1 << 5 * groups)  # the highest bit is the sign
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])

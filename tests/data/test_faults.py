@@ -2,7 +2,7 @@ import warnings
 
 import pytest
 
-from kzoo.data.faults import DataError, DataWarning, Faults
+from kzoo.data.faults import DataError, DataWarning, Faults, shortened
 
 
 def collect(count, *, pictures_of=lambda number: f"picture{number}"):
@@ -56,3 +56,8 @@ def test_strict_allows_none():
 
 def test_data_error_is_a_value_error():
     assert issubclass(DataError, ValueError)
+
+
+def test_a_value_is_told_within_a_line():
+    assert shortened("a\nb") == "'a\\nb'"
+    assert shortened([1] * 50) == f"{str([1] * 50)[:60]}..."
