@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 import kzoo
-from kzoo.checks import check_choice, check_directory, check_number
+from kzoo.checks import check_choice, check_directory, check_integer, check_number
 from kzoo.command_line import errors_told
 
 Labels = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
@@ -73,6 +73,8 @@ def predict(
 ) -> None:
     """Finds objects in pictures: draws them, and writes predictions.json in the pictures' own pixels.
 
+    Masks are written as COCO's compressed run lengths, for a model that finds them.
+
     Args:
         pictures: picture files, or folders of them.
         model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME.
@@ -94,16 +96,21 @@ def evaluate(
     split: str = "test",
     image_size: Annotated[tuple[int, ...], tyro.conf.arg(metavar="HEIGHT WIDTH", help_behavior_hint="")] = (),
     batch_size: int = 8,
+    max_detections: int = 100,
 ) -> None:
     """Measures COCO's average precision of a model on data that has the truth.
 
+    It is that of the boxes, and where both the model and the data have masks, that of the masks too.
+
     Args:
         model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME.
-        data: shapes, voc:DIR, ...
+        data: shapes, voc:DIR, coco:DIR, ...
         split: the part of the data.
         image_size: height and width that the model is given, where it takes any; by default the pictures'.
         batch_size: pictures at a time.
+        max_detections: how many of a picture's detections count, of each class the best.
     """
+    check_integer("max_detections", max_detections, least=1)
     from kzoo.trained import open_trained
 
     trained = open_trained(model)
@@ -111,15 +118,21 @@ def evaluate(
         if image_size and image_size != trained.input_size:
             raise ValueError(f"image_size={image_size}: {model} takes {trained.input_size}.")
         image_size = trained.input_size
+    masks = "instance_segmentation"
     batches = kzoo.data.load(
-        data, split=split, image_size=image_size or None, batch_size=batch_size, classes=trained.labels
+        data,
+        split=split,
+        task=masks if trained.finds_masks and masks in kzoo.data.info(data).tasks else "detection",
+        image_size=image_size or None,
+        batch_size=batch_size,
+        classes=trained.labels,
     )
     if trained.num_classes not in (None, len(batches.classes)):
         raise ValueError(
             f"{data} has {len(batches.classes)} classes ({', '.join(batches.classes)}), "
             f"but {model} has {trained.num_classes}."
         )
-    result = kzoo.evaluation.evaluate_detection(trained.predict, batches, batches.classes)
+    result = kzoo.evaluation.evaluate_detection(trained.predict, batches, batches.classes, max_detections)
     width = max(map(len, result))
     for name, value in result.items():
         print(f"{name:<{width}}  {value:.3f}")

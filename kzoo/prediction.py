@@ -9,6 +9,7 @@ from PIL import Image
 
 from kzoo.checks import check_directory
 from kzoo.data.faults import DataError, Faults
+from kzoo.data.masks import to_own_masks
 from kzoo.data.pictures import EXTENSIONS, check_picture, read_picture
 from kzoo.data.resize import letterbox, to_own_pixels
 from kzoo.trained import Trained
@@ -72,7 +73,8 @@ def predict_files(model: Trained, drawn: dict[Path, Path], output: Path, score_t
     """Draws what a model finds in each picture, and writes it to `output/predictions.json`.
 
     The file has for each picture its `picture` (path), `height`, `width` and `objects`, each with `box` (xyxy
-    in the picture's own pixels), `score`, `class` and `label` (null if it has no name).
+    in the picture's own pixels), `score`, `class` and `label` (null if it has no name). If the model finds
+    masks there is `mask` too: COCO's compressed run lengths, `{"size": [height, width], "counts": text}`.
 
     Args:
         model: a detector.
@@ -95,7 +97,9 @@ def predict_files(model: Trained, drawn: dict[Path, Path], output: Path, score_t
     (output / "predictions.json").write_text(json.dumps(predictions, indent=1, ensure_ascii=False) + "\n")
 
 
-def find_objects(model: Trained, picture: np.ndarray, score_threshold: float) -> dict[str, np.ndarray]:
+def find_objects(
+    model: Trained, picture: np.ndarray, score_threshold: float
+) -> dict[str, np.ndarray | list[dict]]:
     """What a model finds in one picture of any size.
 
     Args:
@@ -104,7 +108,8 @@ def find_objects(model: Trained, picture: np.ndarray, score_threshold: float) ->
         score_threshold: objects with a lower score are left out.
 
     Returns:
-        `boxes` float32 [n, 4] xyxy in pixels of `picture`, `scores` [n] descending, `classes` int32 [n].
+        `boxes` float32 [n, 4] xyxy in pixels of `picture`, `scores` [n] descending, `classes` int32 [n], and
+        if the model finds masks `masks`: n run lengths as `kzoo.data.masks` has them, in pixels of `picture`.
 
     Raises:
         ValueError: the model's answers are not those of a detector.
@@ -119,11 +124,14 @@ def find_objects(model: Trained, picture: np.ndarray, score_threshold: float) ->
     boxes, scores, classes = (np.asarray(answers[key])[0] for key in ("boxes", "scores", "classes"))
     kept = (classes >= 0) & (scores >= score_threshold)
     boxes = to_own_pixels(boxes[kept], scale, np.array(size))
-    return {"boxes": boxes, "scores": scores[kept], "classes": classes[kept]}
+    found = {"boxes": boxes, "scores": scores[kept], "classes": classes[kept]}
+    if "masks" in answers:
+        found["masks"] = to_own_masks(np.asarray(answers["masks"])[0][kept], boxes, scale, np.array(size))
+    return found
 
 
 def _written(
-    path: Path, picture: np.ndarray, found: dict[str, np.ndarray], labels: tuple[str, ...] | None
+    path: Path, picture: np.ndarray, found: dict[str, np.ndarray | list[dict]], labels: tuple[str, ...] | None
 ) -> dict:
     objects = [
         {"box": box, "score": score, "class": label, "label": labels[label] if labels else None}
@@ -131,4 +139,6 @@ def _written(
             *(found[key].tolist() for key in ("boxes", "scores", "classes")), strict=True
         )
     ]
+    for written, mask in zip(objects, found.get("masks", ()), strict=False):
+        written["mask"] = {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
     return {"picture": str(path), "height": picture.shape[0], "width": picture.shape[1], "objects": objects}

@@ -26,12 +26,14 @@ class Trained:
         labels: the names of its classes, where they are known.
         input_size: height and width that it takes, or (None, None) where it takes any.
         num_classes: the number of its classes, where it is known.
+        finds_masks: whether `masks` are among its answers.
     """
 
     predict: Callable[[np.ndarray], dict[str, np.ndarray]]
     labels: tuple[str, ...] | None
     input_size: tuple[int | None, int | None]
     num_classes: int | None
+    finds_masks: bool = False
 
 
 def open_trained(path: Path, labels: tuple[str, ...] | None = None) -> Trained:
@@ -49,18 +51,18 @@ def open_trained(path: Path, labels: tuple[str, ...] | None = None) -> Trained:
             raise ValueError(f"{path}: there is no model in it; {EXPECTED}.")
         served = kzoo.load(path)
         known, predict, size = served.labels, served.predict, served.input_shape[:2]
-        num_classes = len(known) if known else None
+        num_classes, answers = len(known) if known else None, served.answers
     else:
         known = run_classes(path)
         model = open_keras(path)
         predict, size = model.predict_on_batch, tuple(model.input["images"].shape[1:3])
-        num_classes = model.num_classes
+        num_classes, answers = model.num_classes, model.output
     origin, names = ("labels", labels) if labels else (f"{path}: classes in settings.json", known)
     if names and num_classes not in (None, len(names)):
         raise ValueError(
             f"{origin}: {len(names)} names ({', '.join(names)}), but {path} has {num_classes} classes."
         )
-    return Trained(predict, names, size, num_classes)
+    return Trained(predict, names, size, num_classes, "masks" in answers)
 
 
 def run_classes(path: Path) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""Boxes and training curves as pictures."""
+"""Boxes, masks and training curves as pictures."""
 
 import csv
 import os
@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from kzoo.data.masks import decode, paste
+from kzoo.data.source import CROWD
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,9 +22,12 @@ COLOURS = (
     (0, 128, 128), (220, 190, 255), (170, 110, 40), (255, 250, 200), (128, 0, 0),
     (170, 255, 195), (128, 128, 0), (255, 215, 180), (0, 0, 128), (128, 128, 128),
 )  # fmt: skip
+CROWD_COLOUR = (150, 150, 150)
 NOT_LOSSES = ("epoch", "learning_rate", "seconds")  # columns of a training log
 CELL = 400  # pixels of a picture's longer side in a gallery
 GAP = 8
+MANY = 40  # objects in a picture; the names of more would hide them
+FILL = 0.4  # how much of an object's colour lies over its pixels
 
 
 def draw_detections(
@@ -32,10 +38,16 @@ def draw_detections(
 ) -> np.ndarray:
     """A copy of a picture with its objects drawn in: boxes in the colour of their class, with name and score.
 
+    Masks are laid over their objects, with a contour. If all objects with masks are of one class each has its
+    own colour, so that those which touch can be told apart. Crowds are outlined in grey. Where there are more
+    than `MANY` objects, boxes around masks are left out, and names if they are all the same.
+
     Args:
         image: uint8 or float [H, W, 3], RGB, 0-255.
         objects: One picture's truth or answers: `boxes` [N, 4] xyxy in pixels of `image`, `classes` [N] with
-            -1 for padding, and for answers `scores` [N].
+            -1 for padding and -2 for crowds, for answers `scores` [N], and where there are some `masks`:
+            samples within the boxes [N, m, m]; uint8 or bool [N, H, W] in pixels of `image`; or a list of
+            COCO's run lengths, of these pixels too.
         classes: The names of the classes. A class without a name is tagged with its number.
         score_threshold: Answers below this score are not drawn. Truth, having no scores, is drawn whole.
 
@@ -47,21 +59,41 @@ def draw_detections(
         PIL.Image.fromarray(drawn).save("drawn.png")
     """
     picture = _picture(image)
-    draw = ImageDraw.Draw(picture)
     short_side = min(picture.size)
     line = max(1, round(short_side / 160))
     font = ImageFont.load_default(size=min(max(9, short_side / 26), 22))
 
-    shown = _shown(objects, score_threshold)
-    for box, label, _ in shown:
-        draw.rectangle(_on_pixels(box, picture.size), outline=COLOURS[label % len(COLOURS)], width=line)
-    for box, label, score in shown:  # after all the boxes, so that no line crosses a name
-        text = classes[label] if label < len(classes) else str(label)
-        if score is not None:
-            text = f"{text} {score:.2f}"
-        _draw_tag(
-            draw, _on_pixels(box, picture.size)[:2], picture.size, text, COLOURS[label % len(COLOURS)], font
-        )
+    labels = np.asarray(objects["classes"]).astype(int)
+    boxes = np.asarray(objects["boxes"], float).reshape(-1, 4)
+    shown = _shown(labels, objects.get("scores"), score_threshold)
+    one_class = len({labels[row] for row in shown} - {CROWD}) == 1
+    masks = objects.get("masks")
+    colours = {
+        row: COLOURS[(row if masks is not None and one_class else labels[row]) % len(COLOURS)]
+        for row in shown
+    }
+    colours |= {row: CROWD_COLOUR for row in shown if labels[row] == CROWD}
+    many = len(shown) > MANY
+
+    if masks is not None:
+        pixels = np.array(picture)
+        for row in shown:
+            if labels[row] != CROWD:
+                mask = _full_size(masks[row], boxes[row], pixels.shape[:2])
+                _draw_mask(pixels, mask, colours[row], line)
+        picture = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(picture)
+    for row in shown:
+        if masks is None or not many or labels[row] == CROWD:
+            draw.rectangle(_on_pixels(boxes[row], picture.size), outline=colours[row], width=line)
+    for row in shown:  # after all the boxes, so that no line crosses a name
+        if labels[row] == CROWD or (many and one_class):
+            continue
+        text = classes[labels[row]] if labels[row] < len(classes) else str(labels[row])
+        if "scores" in objects:
+            text = f"{text} {objects['scores'][row]:.2f}"
+        corner = _on_pixels(boxes[row], picture.size)[:2]
+        _draw_tag(draw, corner, picture.size, text, colours[row], font)
     return np.asarray(picture)
 
 
@@ -80,7 +112,8 @@ def side_by_side(
     Args:
         images: B pictures [H, W, 3], RGB, 0-255: an array or a list.
         truths: `boxes` B x [G, 4] xyxy in pixels of the picture and `classes` B x [G], as in a batch of data.
-        answers: The same and `scores` B x [N]: what a model predicts for that batch.
+        answers: The same and `scores` B x [N]: what a model predicts for that batch. Both may have `masks`,
+            within the boxes or in pixels of the picture, as `draw_detections` takes them.
         classes: The names of the classes.
         path: The file to write; its ending tells the format (.png).
         score_threshold: Answers below this score are not drawn.
@@ -103,10 +136,14 @@ def side_by_side(
         for objects in (truths, answers):
             scaled = {
                 key: np.asarray(objects[key][index])
-                for key in ("boxes", "classes", "scores")
+                for key in ("boxes", "classes", "scores", "masks")
                 if key in objects
             }
             scaled["boxes"] = scaled["boxes"] * factor
+            if "masks" in scaled and _in_pixels(scaled["masks"], picture.size[::-1]):
+                scaled["masks"] = [
+                    np.asarray(Image.fromarray(mask.astype(bool)).resize(size)) for mask in scaled["masks"]
+                ]
             cells.append(draw_detections(enlarged, scaled, classes, score_threshold))
     _pairs(cells, ("truth", "prediction")).save(path)
 
@@ -136,18 +173,26 @@ def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path
     epochs = 1 + np.asarray(columns.get("epoch", np.arange(len(columns["loss"]))), float)
     parts = [name for name in columns if not name.startswith("val_") and name not in ("loss", *NOT_LOSSES)]
     losses = ["loss", *(name for name in parts if not name.endswith("accuracy"))]
-    precisions = [name for name in ("val_AP", "val_AP50", "val_AP75") if name in columns]
+    precisions = [name for name in ("AP", "AP50", "AP75") if f"val_{name}" in columns]
 
     figure = Figure(figsize=(11 if precisions else 5.5, 4), dpi=120, layout="constrained")
     axes = figure.subplots(1, 2 if precisions else 1, squeeze=False)[0]
     for index, name in enumerate(losses):
         label = "total" if name == "loss" else name.removesuffix("_loss").replace("_", " ")
-        _curve(axes[0], epochs, columns[name], f"{label}, training", f"C{index}", "-")
-        if f"val_{name}" in columns:
-            _curve(axes[0], epochs, columns[f"val_{name}"], f"{label}, validation", f"C{index}", "--")
-    axes[0].set(title="Losses", ylabel="loss", ylim=(0, None))
+        _curve(axes[0], epochs, columns[name], label, f"C{index}", "-")
+        if f"val_{name}" in columns:  # Matplotlib keeps what begins with _ out of the legend
+            _curve(axes[0], epochs, columns[f"val_{name}"], f"_{label}, validation", f"C{index}", "--")
+    axes[0].set(title="Losses, those of validation dashed", ylabel="loss")
+    if len(losses) > 3:  # many parts are small beside their sum
+        axes[0].set_yscale("log")
+    else:
+        axes[0].set_ylim(0, None)
     for index, name in enumerate(precisions):
-        _curve(axes[1], epochs, columns[name], name.removeprefix("val_"), f"C{index}", "-")
+        of_masks = f"val_mask_{name}" in columns
+        label = f"{name} of boxes" if of_masks else name
+        _curve(axes[1], epochs, columns[f"val_{name}"], label, f"C{index}", "--" if of_masks else "-")
+        if of_masks:
+            _curve(axes[1], epochs, columns[f"val_mask_{name}"], f"{name} of masks", f"C{index}", "-")
     if precisions:
         axes[1].set(title="Average precision, validation", ylabel="average precision", ylim=(0, 1))
     for panel in axes:
@@ -163,15 +208,39 @@ def _picture(image: np.ndarray) -> Image.Image:
     return Image.fromarray(np.clip(np.round(np.asarray(image)), 0, 255).astype(np.uint8))
 
 
-def _shown(objects: Mapping, score_threshold: float) -> list[tuple[np.ndarray, int, float | None]]:
-    """Box, class and score of each object to draw, the best last so that it ends on top."""
-    labels = np.asarray(objects["classes"]).astype(int)
-    boxes = np.asarray(objects["boxes"], float).reshape(-1, 4)
-    if "scores" not in objects:
-        return [(box, label, None) for box, label in zip(boxes, labels.tolist(), strict=True) if label >= 0]
-    scores = np.asarray(objects["scores"], float)
-    kept = [index for index in np.argsort(scores) if labels[index] >= 0 and scores[index] >= score_threshold]
-    return [(boxes[index], int(labels[index]), float(scores[index])) for index in kept]
+def _shown(labels: np.ndarray, scores: np.ndarray | None, score_threshold: float) -> list[int]:
+    """The rows of the objects to draw, the best last so that it ends on top."""
+    if scores is None:
+        return np.flatnonzero((labels >= 0) | (labels == CROWD)).tolist()
+    scores = np.asarray(scores, float)
+    return [row for row in np.argsort(scores).tolist() if labels[row] >= 0 and scores[row] >= score_threshold]
+
+
+def _in_pixels(mask: np.ndarray, size: tuple[int, int]) -> bool:
+    """Whether masks are those of a picture's pixels: the other kind are samples within their boxes."""
+    return mask.dtype in (np.uint8, bool) and mask.shape[-2:] == tuple(size)
+
+
+def _full_size(mask: np.ndarray | dict, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask of any kind as bool [H, W]."""
+    if isinstance(mask, Mapping):
+        return decode(mask)
+    return mask.astype(bool) if _in_pixels(mask, size) else paste(mask, box, size)
+
+
+def _draw_mask(pixels: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], line: int) -> None:
+    """Lays a mask [H, W] over a picture [H, W, 3], in place: a tint, and the colour itself at the border."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return
+    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    mask, view = mask[window], pixels[window]
+    inner = mask
+    for _ in range(line):
+        around = np.pad(inner, 1)
+        inner = inner & around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+    view[mask] = np.round((1 - FILL) * view[mask] + FILL * np.array(colour))
+    view[mask & ~inner] = colour
 
 
 def _on_pixels(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:

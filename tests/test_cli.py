@@ -119,6 +119,54 @@ def test_eval_prints_the_table(capsys, use):
     assert {f"AP/{name}" for name in kzoo.data.info("shapes").classes} <= set(rows)
 
 
+@pytest.mark.parametrize(("finds_masks", "task"), [(True, "instance_segmentation"), (False, "detection")])
+def test_eval_of_masks(capsys, use, monkeypatch, finds_masks, task):
+    def predict(images):
+        count = len(images)
+        masks = {"masks": np.zeros([count, 1, 28, 28], np.float32)} if finds_masks else {}
+        empty = {"boxes": np.zeros([count, 1, 4]), "scores": np.zeros([count, 1])}
+        return (
+            masks
+            | empty
+            | {"classes": np.full([count, 1], -1), "num_detections": np.zeros([count], np.int32)}
+        )
+
+    asked = []
+
+    def load(*arguments, **options):
+        asked.append(options["task"])
+        dataset = whole(*arguments, **options)
+        few = dataset.take(1)
+        few.classes, few.pictures = dataset.classes, getattr(dataset, "pictures", None)
+        return few
+
+    whole = kzoo.data.load
+    monkeypatch.setattr(kzoo.data, "load", load, raising=False)
+    use(predict=predict, input_size=(None, None), finds_masks=finds_masks)
+    status, out, _ = run(capsys, "eval", "model.keras", "--data", "shapes", "--split", "val")
+    assert (status, asked) == (0, [task])
+    rows = dict(line.split() for line in out.splitlines())
+    assert ("mask_AP" in rows, "mask_AP50/circle" in rows) == (finds_masks, finds_masks)
+    assert rows["AP"] == "0.000"
+
+
+def test_eval_hands_max_detections_on(capsys, use, monkeypatch):
+    use()
+    asked = []
+
+    def evaluate(predict, dataset, classes, max_detections):
+        asked.append(max_detections)
+        return {"AP": 0.25}
+
+    monkeypatch.setattr(kzoo.evaluation, "evaluate_detection", evaluate)
+    for arguments in ((), ("--max-detections", "300")):
+        status, out, _ = run(capsys, "eval", "m", "--data", "shapes", *arguments)
+        assert (status, out) == (0, "AP  0.250\n")
+    assert asked == [100, 300]
+    status, _, err = run(capsys, "eval", "m", "--data", "shapes", "--max-detections", "0")
+    assert (status, "max_detections=0" in err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("changes", "arguments", "message"),
     [

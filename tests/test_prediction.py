@@ -6,26 +6,36 @@ from PIL import Image
 
 from kzoo.data import DataError
 from kzoo.data.faults import DataWarning
+from kzoo.data.masks import decode
 from kzoo.prediction import drawings, find_objects, predict_files
 from kzoo.trained import Trained
 
 
-def detector(input_size=(None, None), labels=None, given=None):
-    """Finds the whole bright part of the picture, and something with a low score."""
+def detector(input_size=(None, None), labels=None, given=None, masks=None):
+    """Finds the whole bright part of the picture, and something with a low score.
+
+    Its masks are the upper half of what it finds, "within" the boxes or "pasted" into the picture.
+    """
 
     def predict(images):
         if given is not None:
             given.append(images)
         rows, columns = np.nonzero(images[0].min(axis=-1) > 200)
         box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        return {
+        upper = np.zeros(images.shape[:3], np.uint8)
+        upper[0, box[1] : (box[1] + box[3]) // 2, box[0] : box[2]] = 1
+        kinds = {
+            "within": np.tile(np.repeat([0.9, 0.1], 14)[:, None].astype(np.float32), (1, 3, 1, 28)),
+            "pasted": np.stack([upper, upper * 0, upper * 0], axis=1),
+        }
+        return ({"masks": kinds[masks]} if masks else {}) | {
             "boxes": np.array([[box, [0, 0, 5, 5], [0, 0, 0, 0]]], np.float32),
             "scores": np.array([[0.9, 0.2, 0.0]], np.float32),
             "classes": np.array([[1, 0, -1]], np.int32),
             "num_detections": np.array([2], np.int32),
         }
 
-    return Trained(predict, labels, input_size, 2)
+    return Trained(predict, labels, input_size, 2, finds_masks=masks is not None)
 
 
 def picture_with_square(path=None, size=(60, 120), box=(20, 10, 60, 40)):
@@ -59,6 +69,31 @@ def test_any_size_is_given_as_it_is():
     picture = picture_with_square()
     find_objects(detector(given=given), picture, 0.5)
     np.testing.assert_array_equal(given[0], picture[np.newaxis])
+
+
+@pytest.mark.parametrize("input_size", [(None, None), (40, 60)])
+@pytest.mark.parametrize("kind", ["within", "pasted"])
+def test_masks_come_in_pixels_of_the_picture(kind, input_size):
+    found = find_objects(detector(input_size, masks=kind), picture_with_square(box=(20, 8, 60, 40)), 0.5)
+    [mask] = found["masks"]
+    expected = np.zeros([60, 120], bool)
+    expected[8:24, 20:60] = True
+    np.testing.assert_array_equal(decode(mask), expected)
+    assert len(find_objects(detector(masks=kind), picture_with_square(), 0.95)["masks"]) == 0
+
+
+def test_masks_are_drawn_and_written_down(tmp_path):
+    path, output = tmp_path / "one.png", tmp_path / "out"
+    picture_with_square(path)
+    predict_files(detector(masks="within"), drawings([path], output), output, 0.1)
+    first, second = json.loads((output / "predictions.json").read_text())[0]["objects"]
+    assert first["mask"]["size"] == second["mask"]["size"] == [60, 120]
+    mask = decode(first["mask"] | {"counts": first["mask"]["counts"].encode()})
+    assert mask[10:25, 20:60].all()
+    assert mask.sum() == 15 * 40
+    drawn = np.asarray(Image.open(output / "one.png"))
+    assert (drawn[20, 40] != 255).any()  # tinted
+    assert (drawn[35, 40] == 255).all()  # the lower half is not
 
 
 def test_a_model_that_finds_no_boxes():

@@ -35,6 +35,7 @@ def test_a_file_and_the_run_that_has_it(run, name):
     assert (trained.input_size, trained.num_classes, trained.labels) == ((64, 96), 2, ("cat", "dog"))
     answers = trained.predict(np.zeros([1, 64, 96, 3], np.uint8))
     assert set(answers) == {"boxes", "scores", "classes", "num_detections"}
+    assert not trained.finds_masks
 
 
 def test_an_export_answers_as_the_file_that_it_was_made_from(run, tmp_path, capsys):
@@ -47,6 +48,17 @@ def test_an_export_answers_as_the_file_that_it_was_made_from(run, tmp_path, caps
     assert saved["num_detections"].min() > 0
     for name, values in exported.predict(images).items():
         np.testing.assert_allclose(values, saved[name], atol=1e-4)
+
+
+def test_a_model_that_answers_masks(tmp_path):
+    images = keras.Input((None, None, 3), name="images")
+    boxes = keras.layers.GlobalAveragePooling2D()(images)[:, None]
+    model = kzoo.ZooModel({"images": images}, {"boxes": boxes, "masks": images})
+    model.save(tmp_path / "model.keras")
+    kzoo.export(model, tmp_path / "served")
+    assert open_trained(tmp_path / "model.keras").finds_masks
+    assert open_trained(tmp_path / "served").finds_masks
+    assert kzoo.load(tmp_path / "served").answers == ("boxes", "masks")
 
 
 def test_it_remembers_how_it_was_built(run):

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kzoo.visualize import COLOURS, draw_detections, side_by_side, training_curves
+from kzoo.data.masks import encode
+from kzoo.visualize import (
+    COLOURS,
+    CROWD_COLOUR,
+    FILL,
+    MANY,
+    draw_detections,
+    side_by_side,
+    training_curves,
+)
 
 GREY = 114
 
@@ -68,6 +77,112 @@ def test_boxes_outside_reversed_or_empty_and_tiny_pictures_are_survived(box, siz
     assert (drawn != image).any()
 
 
+def tinted(colour):
+    return np.round((1 - FILL) * GREY + FILL * np.array(colour)).astype(int).tolist()
+
+
+def pasted(box, height=100, width=120):
+    """The upper half of a box, bool [H, W]."""
+    x1, y1, x2, y2 = box
+    mask = np.zeros([height, width], bool)
+    mask[y1 : (y1 + y2) // 2, x1:x2] = True
+    return mask
+
+
+BOX = [20, 30, 60, 70]
+WITHIN = np.repeat([[1.0], [0.0]], 14, axis=0) * np.ones(28)
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        np.float32(WITHIN)[None],
+        np.kron(WITHIN, np.ones([2, 2])).astype(np.uint8)[None],
+        pasted(BOX)[None],
+        pasted(BOX).astype(np.uint8)[None],
+        encode(pasted(BOX)[None]),
+    ],
+    ids=["probabilities", "samples", "bool", "uint8", "run lengths"],
+)
+def test_a_mask_of_any_kind_is_tinted_within_a_contour(masks):
+    drawn = draw_detections(blank(), objects([BOX], [0]) | {"masks": masks}, [""]).astype(int)
+    for y, x in ((48, 21), (40, 40), (45, 58)):
+        assert drawn[y, x].tolist() == tinted(COLOURS[0])
+    for y, x in ((49, 30), (49, 58), (60, 20)):  # the mask's lower edge, and the box
+        assert drawn[y, x].tolist() == list(COLOURS[0])
+    for y, x in ((50, 40), (60, 40), (40, 61)):
+        assert drawn[y, x].tolist() == [GREY] * 3
+
+
+def test_objects_of_one_class_have_a_colour_each_where_there_are_masks():
+    boxes = [[5, 5, 40, 90], [40, 5, 80, 90], [80, 5, 115, 90]]
+    masks = np.ones([3, 28, 28], np.float32)
+
+    def middles(labels, **options):
+        drawn = draw_detections(blank(), objects(boxes, labels) | options, ["a", "b"]).astype(int)
+        return [drawn[60, x].tolist() for x in (20, 60, 100)]
+
+    assert middles([1, 1, 1], masks=masks) == [tinted(colour) for colour in COLOURS[:3]]
+    assert middles([1, 1, -1], masks=masks)[:2] == [tinted(colour) for colour in COLOURS[:2]]
+    assert middles([1, 1, 0], masks=masks) == [tinted(COLOURS[label]) for label in (1, 1, 0)]
+    edges = draw_detections(blank(), objects(boxes, [1, 1, 1]), ["a", "b"])[60]
+    assert {tuple(colour) for colour in edges.tolist()} == {(GREY,) * 3, COLOURS[1]}
+
+
+def test_crowds_are_outlined_in_grey_without_a_name():
+    truth = objects([[30, 40, 90, 90], [0, 0, 0, 0]], [-2, -1])
+    for masks in ({}, {"masks": np.ones([2, 56, 56], np.uint8)}):
+        drawn = draw_detections(blank(), truth | masks, ["cell"])
+        assert {tuple(colour) for colour in drawn.reshape(-1, 3).tolist()} == {(GREY,) * 3, CROWD_COLOUR}
+        assert drawn[40, 50].tolist() == list(CROWD_COLOUR)
+        assert drawn[60, 60].tolist() == [GREY] * 3
+
+
+def test_names_do_not_hide_many_objects_of_one_class():
+    boxes = [[x, y, x + 4, y + 4] for y in range(20, 90, 10) for x in range(5, 115, 10)]
+
+    def changed(count, labels=None, **options):
+        labels = [0] * count if labels is None else labels
+        drawn = draw_detections(blank(), objects(boxes[:count], labels) | options, ["a long name", "other"])
+        return (drawn != GREY).any(axis=-1)
+
+    of_boxes = np.zeros([100, 120], bool)
+    for x1, y1, x2, y2 in boxes[: MANY + 1]:
+        of_boxes[y1:y2, x1:x2] = True
+    assert (changed(MANY) & ~of_boxes).any()
+    assert not (changed(MANY + 1) & ~of_boxes).any()
+    assert (changed(MANY + 1, [0] * MANY + [1]) & ~of_boxes).any()
+    # Around masks there are no boxes either: of these only the middle is object.
+    middle = np.zeros([MANY + 1, 4, 4], np.float32)
+    middle[:, 1:3, 1:3] = 1
+    assert changed(MANY + 1, masks=middle).sum() == 4 * (MANY + 1)
+
+
+@pytest.mark.parametrize("masks", [np.zeros([1, 28, 28], np.float32), np.ones([1, 28, 28], np.float32)])
+@pytest.mark.parametrize("box", [[-50, -50, 500, 500], [200, 200, 300, 300], [60, 60, 20, 20], [5, 5, 5, 5]])
+def test_masks_of_nothing_and_beyond_the_picture_are_survived(box, masks):
+    drawn = draw_detections(blank(), objects([box], [0], [0.9]) | {"masks": masks}, ["cell"])
+    assert drawn.shape == (100, 120, 3)
+
+
+@pytest.mark.parametrize("masks", [np.float32(WITHIN)[None], pasted(BOX)[None].astype(np.uint8)])
+def test_side_by_side_scales_masks(tmp_path, masks):
+    path = tmp_path / "gallery.png"
+    truth, answer = objects([BOX], [1]), objects([BOX], [1], [0.9]) | {"masks": masks}
+    one = [{key: values[None] for key, values in of.items()} for of in (truth, answer)]
+    side_by_side(blank()[None], *one, ["", ""], path)
+    page = np.asarray(Image.open(path)).astype(int)
+    found = (page == tinted(COLOURS[0])).all(axis=-1)  # truth has no masks, and keeps the colour of the class
+    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    factor = 400 / 120
+    for edges, (first, last) in (
+        (rows, (32 + 30 * factor, 32 + 50 * factor)),
+        (columns, (416 + 20 * factor, 416 + 60 * factor)),
+    ):
+        assert edges[0] == pytest.approx(first, abs=4)
+        assert edges[-1] == pytest.approx(last, abs=4)
+
+
 def test_side_by_side_scales_pictures_and_boxes_together(tmp_path):
     path = tmp_path / "gallery.png"
     images = np.stack([blank(50, 100)] * 3)
@@ -119,20 +234,36 @@ def test_training_curves_of_a_csv_log(tmp_path, monkeypatch):
     path = tmp_path / "curves.png"
     losses, precisions = drawn_lines(log, path, monkeypatch)
     assert losses == {
-        "total, training": [[1, 2.0], [2, 1.5], [3, 1.0]],
-        "total, validation": [[1, 2.5], [3, 1.25]],
-        "box, training": [[1, 1.0], [2, 0.75], [3, 0.5]],
-        "first stage, training": [[1, 9], [2, 8], [3, 7]],
-        "first stage, validation": [[1, 7], [2, 6], [3, 5]],
+        "total": [[1, 2.0], [2, 1.5], [3, 1.0]],
+        "_total, validation": [[1, 2.5], [3, 1.25]],
+        "box": [[1, 1.0], [2, 0.75], [3, 0.5]],
+        "first stage": [[1, 9], [2, 8], [3, 7]],
+        "_first stage, validation": [[1, 7], [2, 6], [3, 5]],
     }
     assert precisions == {"AP": [[1, 0.1], [3, 0.4]], "AP50": [[1, 0.3], [3, 0.6]]}
     assert Image.open(path).size[0] > 1000
 
 
+def test_training_curves_of_a_model_of_five_losses_and_masks(tmp_path, monkeypatch):
+    parts = ("rpn_objectness", "rpn_box", "classification", "box", "mask")
+    history = {name: [0.5, 0.25] for name in parts} | {"loss": [2.5, 1.25]}
+    history |= {f"val_{name}": values for name, values in history.items()}
+    history |= {"val_AP": [0.1, 0.2], "val_AP50": [0.3, 0.4], "val_AP75": [0, 0.1]}
+    history |= {"val_mask_AP": [0.1, 0.15], "val_mask_AP50": [0.3, 0.35], "val_mask_AP75": [0, 0.05]}
+    losses, precisions = drawn_lines(history, tmp_path / "curves.png", monkeypatch)
+    shown = [name for name in losses if not name.startswith("_")]
+    assert shown == ["total", "rpn objectness", "rpn box", "classification", "box", "mask"]
+    assert len(losses) == 12
+    assert list(precisions) == [
+        f"{name} of {kind}" for name in ("AP", "AP50", "AP75") for kind in ("boxes", "masks")
+    ]
+    assert precisions["AP50 of masks"] == [[1, 0.3], [2, 0.35]]
+
+
 def test_training_curves_of_a_history_without_precision(tmp_path, monkeypatch):
     history = {"loss": [3.0, math.nan, 1.0], "accuracy": [0.1, 0.2, 0.3]}
     (losses,) = drawn_lines(history, tmp_path / "curves.png", monkeypatch)
-    assert losses == {"total, training": [[1, 3.0], [3, 1.0]]}
+    assert losses == {"total": [[1, 3.0], [3, 1.0]]}
 
 
 @pytest.mark.parametrize("text", ["", "epoch,loss\n", "epoch,accuracy\n0,0.5\n"])

@@ -6,7 +6,8 @@
 
 from typing import TYPE_CHECKING
 
-from kzoo.evaluation.coco import coco_average_precision, evaluate_detection, nan_to_none
+from kzoo.evaluation.coco import coco_average_precision, nan_to_none
+from kzoo.evaluation.dataset import evaluate_detection
 
 if TYPE_CHECKING:
     from kzoo.evaluation.callback import CocoAP

@@ -6,18 +6,23 @@ from collections.abc import Iterable, Mapping, Sequence
 import keras
 import numpy as np
 
-from kzoo.evaluation.coco import evaluate_detection
+from kzoo.evaluation.dataset import evaluate_detection
+
+LOGGED = ("AP", "AP50", "AP75", "mask_AP", "mask_AP50", "mask_AP75")  # the last three where there are masks
 
 
 class CocoAP(keras.callbacks.Callback):
     """Evaluates a detection model as it trains: `val_AP`, `val_AP50` and `val_AP75` in the epoch's logs.
+
+    Where the model answers masks and the dataset has true ones, `val_mask_AP`, `val_mask_AP50` and
+    `val_mask_AP75` are there too.
 
     The progress line, the history, and every callback that stands after this one in the list see them: put it
     before `CSVLogger`, `EarlyStopping` and `ModelCheckpoint(monitor="val_AP", mode="max")`. A callback that
     stops the training by the clock belongs before it.
 
     Evaluated are a run's first epoch, each `every`-th (counted from 1), and the last: the last that was asked
-    for, or the one that a callback before this one stops at. In the epochs between, the three are NaN: a log
+    for, or the one that a callback before this one stops at. In the epochs between, they are NaN: a log
     then says nothing that was not measured, while its columns stay the same. (Keras takes the first value it
     sees for the best one, and nothing is better than NaN: that is why the first epoch is never left out.)
 
@@ -65,7 +70,8 @@ class CocoAP(keras.callbacks.Callback):
             self.result = measured
             self.history.append({"epoch": epoch, **measured})
         if logs is not None:
-            logs |= {f"val_{name}": measured.get(name, math.nan) for name in ("AP", "AP50", "AP75")}
+            names = [name for name in LOGGED if name in self.result]
+            logs |= {f"val_{name}": measured.get(name, math.nan) for name in names}
 
     def _predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
         answers = self.model.predict_on_batch(images)

@@ -28,20 +28,24 @@ class Run:
     """A training run of a detector: trains, measures, exports, and leaves a folder that tells of it.
 
     The folder holds `settings.json`, `log.csv` (a line an epoch), `model.keras`, `metrics.json` (AP, AP50,
-    AP75, the same for each class, seconds, pictures seen), `predictions.png` (beside the truth) and
-    `curves.png`. What an earlier run left there when it came to its end is kept in `previous/`.
+    AP75, the same for each class, all of it for masks too where there are some, seconds, pictures seen),
+    `predictions.png` (beside the truth) and `curves.png`. What an earlier run left there when it came to its
+    end is kept in `previous/`.
 
     Args:
         settings: all that the run was started with.
         classes: the names of the classes.
+        max_detections: how many of a picture's detections are measured, of each class the best.
     """
 
-    def __init__(self, settings: Settings, classes: tuple[str, ...]) -> None:
+    def __init__(self, settings: Settings, classes: tuple[str, ...], max_detections: int = 100) -> None:
         self.settings = settings
         self.classes = classes
+        self.max_detections = max_detections
         self.metrics: dict[str, float] = {}
         self.directory = settings.output
         self.exported: Path | None = None
+        self.model_name: str | None = None
 
     def fit(
         self,
@@ -65,6 +69,7 @@ class Run:
         check_data(model, "train", train, targets=True)
         check_data(model, "validation", validation, targets=True)
         self._begin()
+        self.model_name = model.zoo_name
         start, first_step = time.monotonic(), int(model.optimizer.iterations)
         model.fit(
             # Batches across the seam of two passes: none is small, and each picture counts alike.
@@ -74,7 +79,7 @@ class Run:
             validation_data=validation,
             callbacks=[
                 schedule,
-                CocoAP(validation, self.classes),
+                CocoAP(validation, self.classes, max_detections=self.max_detections),
                 keras.callbacks.CSVLogger(self.directory / "log.csv"),
                 *([] if minutes is None else [_ProgressByTheClock(schedule)]),
             ],
@@ -109,7 +114,8 @@ class Run:
             model: the trained detector.
             test: batches without augmentation.
         """
-        self.metrics = evaluate_detection(model.predict_on_batch, test, self.classes) | self.metrics
+        measured = evaluate_detection(model.predict_on_batch, test, self.classes, self.max_detections)
+        self.metrics = measured | self.metrics
         self._write_json("metrics.json", nan_to_none(self.metrics))
         batch = _first_pictures(test)
         answers = model.predict_on_batch(batch["images"])
@@ -141,11 +147,13 @@ class Run:
         programs = str(Path(sys.executable).parent)
         programs = min(programs, os.path.relpath(programs), key=len)
         each = ", ".join(f"{name} {metrics[f'AP50/{name}']:.3f}" for name in self.classes)
+        masks = "mask_AP" in metrics
+        of_masks = f"Masks: {self._precision('mask_')}\n" if masks else ""
+        own = "coco.py --data coco:DIR --minutes 20" if masks else "voc.py --data voc:DIR --minutes 10"
         print(
-            f"\nAP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f} on the "
-            "pictures to measure on; "
+            f"\n{self._precision('')} on the pictures to measure on; "
             f"{metrics['pictures_seen']:,} pictures seen in {metrics['seconds']:.0f} seconds\n"
-            f"AP50 by class: {each}\n\n"
+            f"{of_masks}AP50 by class: {each}\n\n"
             f"  {directory / 'predictions.png'}   what it finds, beside the truth\n"
             f"  {directory / 'curves.png'}   how it learned\n"
             f"  {directory / 'metrics.json'}, log.csv, settings.json   the figures\n"
@@ -153,8 +161,12 @@ class Run:
             f"  {self.exported}   the model, for TF Serving: loaded back, it answers the same to 1e-4\n\n"
             "Next:\n"
             f"  {programs}/kzoo predict PICTURES --model {self.exported} --output found\n"
-            f"  {programs}/python recipes/retinanet_voc.py --data voc:DIR --minutes 10   on your own pictures"
+            f"  {programs}/python recipes/{self.model_name}_{own}   on your own pictures"
         )
+
+    def _precision(self, kind: str) -> str:
+        """What was reached, of boxes ("") or of masks ("mask_")."""
+        return ", ".join(f"{name} {self.metrics[kind + name]:.3f}" for name in ("AP", "AP50", "AP75"))
 
     def _write_json(self, name: str, content: Mapping) -> None:
         # Written whole or not at all: a reader never finds half a file.

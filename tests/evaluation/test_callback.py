@@ -5,6 +5,8 @@ import keras
 import numpy as np
 import pytest
 
+from kzoo.data.masks import encode
+from kzoo.data.source import Split
 from kzoo.evaluation import CocoAP
 
 METRICS = ("val_AP", "val_AP50", "val_AP75")
@@ -136,6 +138,46 @@ def test_answers_of_several_replicas_are_taken_once(model, dataset):
     logs = {}
     ap.on_epoch_end(0, logs)
     assert logs == pytest.approx(dict.fromkeys(METRICS, 1.0))
+
+
+class Masked(list):
+    """The batches of `dataset`, with the masks of their objects: the upper half of each box."""
+
+    def __init__(self, batches):
+        super().__init__(batch | {"image_id": np.zeros(len(batch["boxes"]), int)} for batch in batches)
+        mask = np.zeros([1, 64, 64], bool)
+        mask[:, :20, :40] = True
+        rows = {"boxes": (), "classes": (), "names": ("one",), "sizes": ((64, 64),), "read": None}
+        self.pictures = Split(name="val", **rows, read_masks=lambda index: encode(mask))
+
+
+def test_masks_have_columns_of_their_own(model, dataset, tmp_path):
+    ap = CocoAP(Masked(dataset), ["cell"], every=2)
+    masks = np.zeros([1, 1, 28, 28], np.float32)
+    masks[:, :, :14] = 1  # at the last epoch's box, 40 by 40, the upper half
+    one = model.predict_on_batch
+    model.predict_on_batch = lambda images: one(images) | {"masks": np.repeat(masks, len(images), 0)}
+    history = fit(model, 4, [ap, keras.callbacks.CSVLogger(tmp_path / "log.csv")])
+    # IoU of the masks is that of the boxes: half of 20 pixels, half of 40.
+    for name in ("val_AP", "val_mask_AP"):
+        assert history[name] == pytest.approx([0, 0.1, math.nan, 1], nan_ok=True)
+    assert history["val_mask_AP75"] == pytest.approx([0, 0, math.nan, 1], nan_ok=True)
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [float(row["val_mask_AP50"]) for row in rows] == pytest.approx([0, 1, math.nan, 1], nan_ok=True)
+    assert ap.history[-1]["mask_AP/cell"] == pytest.approx(1)
+
+
+def test_max_detections_are_handed_on(model, dataset):
+    def two(images):
+        answer = one(images)
+        wrong = np.concatenate([answer["boxes"] + 24, answer["boxes"]], axis=1)
+        answer = {k: np.repeat(v, 2, axis=1) for k, v in answer.items() if v.ndim > 1}
+        return answer | {"boxes": wrong, "num_detections": np.full(len(images), 2)}
+
+    one, model.predict_on_batch = model.predict_on_batch, two
+    for most, expected in ((1, 0), (2, 0.5)):
+        ap = CocoAP(dataset, ["cell"], every=4, max_detections=most)
+        assert fit(model, 4, [ap])["val_AP75"][-1] == pytest.approx(expected)
 
 
 def test_every_below_one(dataset):
