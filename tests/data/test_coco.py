@@ -78,7 +78,7 @@ def test_boxes_classes_areas_and_crowds_behind_the_objects(write):
             3,
             [
                 annotation(11, 1, iscrowd=1, bbox=[0, 0, 60, 40], area=5.5),
-                annotation(12, 3, category_id=7, bbox=[0.5, 1.25, 2, 3], iscrowd=0),
+                annotation(12, 3, category_id=7, bbox=[0.5, 1.25, 2, 3], iscrowd=0, area=1e999),
                 annotation(13, 1, category_id=7, area=99),
                 annotation(14, 1, area=float("nan")),
             ],
@@ -91,6 +91,7 @@ def test_boxes_classes_areas_and_crowds_behind_the_objects(write):
     np.testing.assert_array_equal(split.boxes[0], [[10, 5, 30, 25], [10, 5, 30, 25], [0, 0, 60, 40]])
     np.testing.assert_array_equal(split.areas[0], [99, 400, 5.5])
     np.testing.assert_array_equal(split.boxes[2], [[0.5, 1.25, 2.5, 4.25]])
+    np.testing.assert_array_equal(split.areas[2], [6])
     assert split.boxes[1].shape == (0, 4) and split.classes[1].shape == (0,) and split.read_masks(1) == []
     assert {part[0].dtype.name for part in (split.boxes, split.areas)} == {"float32"}
     assert split.classes[1].dtype == np.int32

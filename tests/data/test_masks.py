@@ -74,7 +74,9 @@ def test_any_text_is_lengths_or_an_error(counts):
         assert len(runs) > 0 and (runs >= 0).all()
 
 
-@pytest.mark.parametrize("counts", [b"", b"P", b"0P", b"\x20", b"\xff", b"5" + b"o" * 8, b"O", b"ppppppppp0"])
+@pytest.mark.parametrize(
+    "counts", [b"", b"P", b"0P", b"\x20", b"\xff", b"5" + b"o" * 8, b"O", b"P" * 8 + b"0"]
+)
 def test_text_that_is_no_lengths(counts):
     with pytest.raises(ValueError, match="counts"):
         read_runs(counts)
@@ -108,6 +110,7 @@ def test_of_a_larger_object_a_sample_is_what_most_of_its_part_is():
     box = (0, 0, 60, 40)
     expected = mask.reshape(4, 10, 4, 15).mean(axis=(1, 3)) >= 0.5
     np.testing.assert_array_equal(within_box(mask, box, size=4), expected)
+    np.testing.assert_array_equal(within_box(np.array([[False, True]]), (0, 0, 2, 1), size=1), [[1]])
     # A part's border within a pixel: of [0, 1.5) the second pixel counts by a half.
     line = np.array([[False, True, True]])
     np.testing.assert_array_equal(within_box(line, (0, 0, 3, 1), size=2), [[0, 1]] * 2)
