@@ -88,3 +88,45 @@ def test_a_setting_out_of_its_range_is_refused(setting, value, tmp_path):
     places = {"output": tmp_path / "run", "export": tmp_path / "served"}
     with pytest.raises(ValueError, match=f"^{setting}="):
         Settings(data="shapes", **places, **{setting: value}).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "masks", "told"),
+    [
+        ("faster_rcnn", False, "recipes/faster_rcnn_voc.py --data voc:DIR --minutes 10 "),
+        ("mask_rcnn", True, "recipes/mask_rcnn_coco.py --data coco:DIR --minutes 20 "),
+    ],
+)
+def test_the_summary_tells_what_ran(settings, capsys, name, masks, told):
+    a_run = Run(settings, ("cat", "dog"))
+    a_run.model_name = name
+    figures = {"AP": 0.123, "AP50": 0.234, "AP75": 0.345, "AP50/cat": 0.456, "AP50/dog": 0.567}
+    a_run.metrics = {"seconds": 60.4, "pictures_seen": 1200} | figures
+    if masks:
+        a_run.metrics |= {f"mask_{figure}": value + 0.5 for figure, value in figures.items()}
+    a_run.summary()
+    out = capsys.readouterr().out
+    assert "AP 0.123, AP50 0.234, AP75 0.345 on the pictures" in out
+    assert "AP50 by class: cat 0.456, dog 0.567" in out
+    assert ("Masks: AP 0.623, AP50 0.734, AP75 0.845\n" in out) == masks
+    assert told in out
+    assert "retinanet" not in out
+
+
+def test_three_hundred_detections_are_measured_all_the_way(settings, model, pictures, monkeypatch):
+    asked = []
+
+    def evaluate(predict, dataset, classes, max_detections):
+        asked.append(max_detections)
+        return {"AP": 0.5, "AP50": 0.5, "AP75": np.nan, "mask_AP": 0.25}
+
+    monkeypatch.setattr(run, "evaluate_detection", evaluate)
+    monkeypatch.setattr("kzoo.evaluation.callback.evaluate_detection", evaluate)
+    model.compile(keras.optimizers.SGD(1e-3))
+    a_run = Run(settings, kzoo.data.info("shapes").classes, max_detections=300)
+    a_run.fit(model, pictures, pictures, steps_per_epoch=1)
+    a_run.measure(model, pictures)
+    assert asked == [300, 300, 300]
+    assert a_run.model_name == "retinanet"
+    written = json.loads((settings.output / "metrics.json").read_text())
+    assert (written["mask_AP"], written["AP75"]) == (0.25, None)
