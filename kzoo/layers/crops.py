@@ -31,22 +31,21 @@ def align(features: tf.Tensor, regions: tf.Tensor, pictures: tf.Tensor, samples:
 
     Args:
         features: `[B, H, W, C]`.
-        regions: float32 `[P, 4]`, xyxy in pixels of the features, between (0, 0) and (W, H).
+        regions: float32 `[P, 4]`, xyxy in pixels of the features. They start between (0, 0) and (W, H).
         pictures: int32 `[P]`, which of the features each region lies in.
         samples: along each side, in the middle of as many equal parts.
 
     Returns:
-        float32 `[P, samples, samples, C]`. Between the last pixel and the border the last pixel counts on.
+        float32 `[P, samples, samples, C]`. Between the last pixel and the border the last pixel counts on,
+        and beyond there is nothing.
     """
-    features = tf.cast(features, tf.float32)
+    features, regions = tf.cast(features, tf.float32), tf.stop_gradient(regions)  # the kernel would have one
     # One row and one column more, so that there is something to interpolate with up to the very border.
     features = tf.pad(features, [[0, 0], [0, 1], [0, 1], [0, 0]], "SYMMETRIC")
     top_left, bottom_right = regions[:, :2], regions[:, 2:]
     half_step = 0.5 / samples * (bottom_right - top_left)
     window = tf.reverse(tf.stack([top_left + half_step, bottom_right - half_step], axis=1), [-1])  # [P, 2, 2]
-    window = window / tf.cast(tf.shape(features)[1:3] - 1, tf.float32)
-    # Rounding must not push the last sample beyond the last pixel, where the kernel finds nothing.
-    window = tf.clip_by_value(tf.reshape(window, (-1, 4)), 0.0, 1.0 - 1e-6)
+    window = tf.reshape(window / tf.cast(tf.shape(features)[1:3] - 1, tf.float32), (-1, 4))
     return tf.image.crop_and_resize(features, window, pictures, (samples, samples))
 
 
@@ -63,7 +62,15 @@ def transform(features: tf.Tensor, regions: tf.Tensor, pictures: tf.Tensor, samp
     zero = tf.zeros_like(scale_x)
     theta = tf.stack([scale_x, zero, shift_x, zero, scale_y, shift_y], axis=1)
     grid = affine_grid(tf.reshape(theta, (-1, 2, 3)), samples)  # [P, samples, samples, 2]
-    return bilinear_sample(features, 0.5 * (grid + 1.0) * size, pictures)
+    points = 0.5 * (grid + 1.0) * size
+    inside = tf.reduce_all(points <= size, axis=-1, keepdims=True)
+    return tf.where(inside, bilinear_sample(features, points, pictures), 0.0)
+
+
+def _at_least_a_pixel(regions: tf.Tensor) -> tf.Tensor:
+    """Regions in pixels of the features, none of them less than one pixel wide and high (torchvision)."""
+    top_left, bottom_right = regions[:, :2], regions[:, 2:]
+    return tf.concat([top_left, tf.maximum(bottom_right, top_left + 1.0)], axis=1)
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -104,7 +111,7 @@ class CropRegions(keras.layers.Layer):
             place = tf.where(level_of_region == int(level))[:, 0]
             samples = crop(
                 features,
-                tf.gather(regions, place) / 2.0 ** int(level),
+                _at_least_a_pixel(tf.gather(regions, place) / 2.0 ** int(level)),
                 tf.gather(pictures, place),
                 SAMPLING_RATIO * self.size,
             )
