@@ -56,6 +56,8 @@ def main(settings: Settings) -> None:
         "boxes": np.stack([boxes, boxes]),
         "classes": np.array([[1, 2], [1, 2]], np.int32),
     }
+    if "masks" in model.input:
+        batch["masks"] = np.ones((2, 2, 56, 56), np.uint8)
     batch = {name: tf.constant(values) for name, values in batch.items()}
     picture = batch["images"][:1]
     seconds = {

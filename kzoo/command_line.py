@@ -13,7 +13,7 @@ from typing import TypeVar
 import tyro
 
 # What TensorFlow says of itself. Its first lines, from before it reads this, cannot be kept back.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _Settings = TypeVar("_Settings")
 

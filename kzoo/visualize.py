@@ -165,7 +165,6 @@ def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path
     """
     # Imported here because drawing boxes, which serving does too, needs none of it.
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     columns = dict(log) if isinstance(log, Mapping) else _read_columns(Path(log))
     if not len(columns.get("loss", ())):
@@ -195,13 +194,52 @@ def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path
             _curve(axes[1], epochs, columns[f"val_mask_{name}"], f"{name} of masks", f"C{index}", "-")
     if precisions:
         axes[1].set(title="Average precision, validation", ylabel="average precision", ylim=(0, 1))
+    _finish(axes)
+    figure.savefig(path)
+
+
+def compare_trainings(
+    logs: Mapping[str, str | os.PathLike], columns: Sequence[str], path: str | os.PathLike
+) -> None:
+    """Writes a picture of several trainings side by side: a panel for each column, a curve for each training.
+
+    Args:
+        logs: From the name of a training to the file that `keras.callbacks.CSVLogger` wrote.
+        columns: Of the logs, such as `"box"` and `"val_AP"`.
+        path: The file to write; its ending tells the format (.png, .svg).
+
+    Raises:
+        ValueError: A log does not have one of the columns.
+
+    Example:
+        compare_trainings({"a": "runs/a/log.csv", "b": "runs/b/log.csv"}, ["loss", "val_AP"], "a_and_b.png")
+    """
+    from matplotlib.figure import Figure
+
+    trainings = {name: _read_columns(Path(log)) for name, log in logs.items()}
+    figure = Figure(figsize=(5.5 * len(columns), 4), dpi=120, layout="constrained")
+    axes = figure.subplots(1, len(columns), squeeze=False)[0]
+    for panel, column in zip(axes, columns, strict=True):
+        panel.set_title(column.replace("val_", "validation: ").replace("_", " "))
+        for index, (name, training) in enumerate(trainings.items()):
+            if column not in training:
+                raise ValueError(
+                    f"{logs[name]}: no column {column!r}; it has {', '.join(training) or 'none'}"
+                )
+            _curve(panel, 1 + np.asarray(training["epoch"]), training[column], name, f"C{index}", "-")
+    _finish(axes)
+    figure.savefig(path)
+
+
+def _finish(axes: "Sequence[Axes]") -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for panel in axes:
         panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False, fontsize="small")
-    figure.savefig(path)
 
 
 def _picture(image: np.ndarray) -> Image.Image:

@@ -35,7 +35,7 @@ def masks_at(masks: tf.Tensor, boxes: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> 
         share = tf.math.divide_no_nan(points - low, high - low)  # [P, n], from 0 to 1 within the box
         place = tf.clip_by_value(share * samples - 0.5, 0.0, samples - 1.0)
         hat = tf.maximum(1.0 - tf.abs(place[..., None] - tf.range(samples)), 0.0)  # [P, n, m]
-        inside = (points >= low) & (points <= high) & (high > low)
+        inside = (points >= low) & (points < high)
         return tf.where(inside[..., None], hat, 0.0)
 
     x1, y1, x2, y2 = tf.split(boxes, 4, axis=-1)  # [P, 1]
@@ -145,5 +145,7 @@ def _paste(masks: tf.Tensor, boxes: tf.Tensor, height: tf.Tensor, width: tf.Tens
         mask, box = mask_and_box
         return tf.cast(masks_at(mask[None], box[None], x, y)[0] >= 0.5, tf.uint8)
 
-    # One after the other: the values before they are rounded take four times the memory of the answer.
-    return tf.map_fn(of_one, (masks, boxes), fn_output_signature=tf.TensorSpec((None, None), tf.uint8))
+    # One after the other: the values before they are rounded take four times the memory of the answer. And one
+    # mask more: of none, as a replica may get, map_fn makes no table whose size it does not know.
+    masks_and_boxes = tf.pad(masks, [[0, 1], [0, 0], [0, 0]]), tf.pad(boxes, [[0, 1], [0, 0]])
+    return tf.map_fn(of_one, masks_and_boxes, fn_output_signature=tf.TensorSpec((None, None), tf.uint8))[:-1]

@@ -120,7 +120,7 @@ def retinanet(
 
     matches = Match(positive_iou=0.5, negative_iou=0.4, match_best=match_best)(anchors, boxes, classes)
     logits = FocalLoss(focal_alpha, focal_gamma, name="classification")(logits, matches, classes)
-    deltas = BoxLoss(box_loss, weight=box_loss_weight, name="box")(deltas, anchors, matches, boxes, classes)
+    deltas = BoxLoss(box_loss, weight=box_loss_weight, name="box")(deltas, anchors, matches, boxes)
 
     answers = Detections(score_threshold, nms_threshold, max_detections)(
         logits, deltas, anchors, images, classes

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import tensorflow as tf
+
 from kzoo.checks import check_directory, check_integer, check_number
+from kzoo.data import Augmentation, load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,3 +55,51 @@ class Settings:
         check_number("weight_decay", self.weight_decay, least=0)
         check_directory(self.output, "output")
         check_directory(self.export, "export")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnPictures(Settings):
+    """Settings that recipes share which learn from a folder of somebody's pictures."""
+
+    image_size: tuple[int, int] = (256, 320)
+    """Height and width that pictures are fitted into."""
+    anchor_sizes: tuple[float, ...]
+    """The smallest anchor of each level, finest first, in pixels of the fitted picture."""
+    splits: tuple[str, str, str] = ("train", "val", "test")
+    """To learn from, to watch the training by, to measure the result on."""
+    any_way_up: bool = False
+    """Whether pictures have no up and down, as from a microscope: then they are turned, not just mirrored."""
+    max_detections: int = 100
+    """How many objects are found in a picture at most."""
+    pictures_per_epoch: int = 2000
+    """An epoch is not one pass: small sets would be validated more than trained on."""
+
+    def check(self) -> None:
+        """Refuses what cannot be, before anything is read or written; raises as `Settings.check` does."""
+        super().check()
+        check_integer("max_detections", self.max_detections, least=1)
+        check_integer("pictures_per_epoch", self.pictures_per_epoch, least=1)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return math.ceil(self.pictures_per_epoch / self.batch_size)
+
+    def load(self, task: str = "detection") -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
+        """The three splits, the first of them augmented."""
+        augmentation = Augmentation(
+            vertical_flip=0.5 if self.any_way_up else 0.0, quarter_turns=self.any_way_up
+        )
+        train, validation, test = (
+            load(
+                self.data,
+                split=split,
+                task=task,
+                image_size=self.image_size,
+                batch_size=self.batch_size,
+                augment=augment,
+                seed=self.seed,
+            )
+            for split, augment in zip(self.splits, (augmentation, False, False), strict=True)
+        )
+        return train, validation, test

@@ -1,0 +1,57 @@
+"""Faster R-CNN on pictures with Pascal VOC annotations, from random weights.
+
+    python recipes/faster_rcnn_voc.py --data voc:DIR --minutes 15
+
+DIR holds JPEGImages, Annotations and ImageSets/Main, or pictures and annotations side by side. A small
+residual backbone, three levels of pyramid and strong augmentation: made for hundreds of pictures and a few
+cores.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import kzoo
+from kzoo import command_line, training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(training.OwnPictures):
+    """Faster R-CNN on pictures with Pascal VOC annotations, from random weights."""
+
+    output: Path = Path("runs/faster_rcnn_voc")
+    export: Path = Path("saved_models/faster_rcnn_voc")
+    anchor_sizes: tuple[float, ...] = (16.0, 32.0, 64.0)
+    """The anchor of each level from P2 upwards, in pixels of the fitted picture."""
+
+
+def main(settings: Settings) -> None:
+    """Trains, measures, exports."""
+    training.prepare(settings)
+    train, validation, test = settings.load()
+
+    model = kzoo.build(
+        "faster_rcnn",
+        num_classes=len(train.classes),
+        input_shape=(*settings.image_size, 3),
+        backbone=settings.backbone,
+        pyramid_channels=64,
+        normalization="batch",
+        anchor_sizes=settings.anchor_sizes,
+        proposals_train=1000,
+        proposals_test=300,
+        roi_samples=128,
+        head_units=256,
+        box_loss="giou",
+        max_detections=settings.max_detections,
+    )
+    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+
+    run = training.Run(settings, train.classes, settings.max_detections)
+    run.fit(model, train, validation, settings.steps_per_epoch)
+    run.measure(model, test)
+    run.export(model, test)
+    run.summary()
+
+
+if __name__ == "__main__":
+    command_line.run_recipe(main, Settings, __doc__)

@@ -1,0 +1,102 @@
+"""The road between the two stages of Faster R-CNN: closed, as in the paper, or open to gradients.
+
+    python recipes/roi_gradients_shapes.py
+
+Two trainings on shapes, the same but for the option `roi`: the same weights to begin with, the same pictures
+in the same order. With "align" proposals are constants to the second stage. With "spatial_transformer" the
+same crops are taken by a sampler whose grid is made of the proposals' coordinates, and the second stage's
+losses also move the proposals. Each leaves a run's folder; `comparison.png` shows both, `comparison.json` has
+the figures and, for a batch, how strongly the second stage's losses pull at the first stage's boxes.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+import kzoo
+from kzoo import command_line, training
+from kzoo.layers.crops import ROI
+from kzoo.visualize import compare_trainings
+
+COMPARED = ("rpn_box", "box", "val_AP")  # a loss of each stage, and what comes of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(training.Settings):
+    """Faster R-CNN on shapes, with and without gradients from the second stage to the proposals."""
+
+    data: str = "shapes"
+    epochs: int = 6
+    learning_rate: float = 3e-3
+    output: Path = Path("runs/roi_gradients_shapes")
+    export: Path = Path("saved_models/roi_gradients_shapes")
+
+
+def train_with(roi: str, settings: Settings) -> dict[str, float]:
+    """One training; its figures."""
+    settings = dataclasses.replace(settings, output=settings.output / roi, export=settings.export / roi)
+    training.prepare(settings)  # the seed, too: both begin with the same weights
+
+    turned = kzoo.data.Augmentation(vertical_flip=0.5, quarter_turns=True, zoom=(1.0, 1.0), aspect=(1.0, 1.0))
+    train, validation, test = (
+        kzoo.data.load(
+            settings.data, split=split, augment=augment, batch_size=settings.batch_size, seed=settings.seed
+        )
+        for split, augment in (("train", turned), ("val", False), ("test", False))
+    )
+    model = kzoo.build(
+        "faster_rcnn",
+        num_classes=len(train.classes),
+        input_shape=(128, 128, 3),
+        backbone=settings.backbone,
+        pyramid_channels=64,
+        normalization="batch",
+        anchor_sizes=(16, 32, 64),
+        proposals_train=300,
+        proposals_test=100,
+        roi=roi,
+        roi_samples=64,
+        head_units=256,
+        box_loss="giou",
+    )
+    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+
+    run = training.Run(settings, train.classes)
+    run.fit(model, train, validation)
+    run.measure(model, test)
+    run.export(model, test)
+    run.summary()
+    return run.metrics | {"pull": pull_on_proposals(model, next(iter(validation)))}
+
+
+def pull_on_proposals(model: keras.Model, batch: dict[str, tf.Tensor]) -> float:
+    """The norm of the second stage's gradient by the last weights of the first stage's box head."""
+    kernel = model.get_layer("rpn_box_head_out").kernel
+    with tf.GradientTape() as tape:
+        model(batch, training=False)
+        loss = tf.add_n([loss for name in ("classification", "box") for loss in model.get_layer(name).losses])
+    gradient = tape.gradient(loss, kernel, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return float(tf.norm(gradient))
+
+
+def main(settings: Settings) -> None:
+    """Trains twice, and compares."""
+    figures = {roi: train_with(roi, settings) for roi in ROI}
+    shown = {
+        roi: {name: values[name] for name in ("AP", "AP50", "AP75", "seconds", "pull")}
+        for roi, values in figures.items()
+    }
+    (settings.output / "comparison.json").write_text(json.dumps(shown, indent=2) + "\n", encoding="utf-8")
+    logs = {roi: settings.output / roi / "log.csv" for roi in ROI}
+    compare_trainings(logs, COMPARED, settings.output / "comparison.png")
+    for roi, values in shown.items():
+        print(f"{roi:<20}", "  ".join(f"{name} {value:.3f}" for name, value in values.items()))
+    print(f"{settings.output / 'comparison.png'}   both trainings")
+
+
+if __name__ == "__main__":
+    command_line.run_recipe(main, Settings, __doc__)
