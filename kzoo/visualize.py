@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from kzoo.classes import CROWD
 from kzoo.data.masks import decode, paste
-from kzoo.data.source import CROWD
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -237,7 +237,7 @@ def test_export_into_a_file_is_told_before_the_model_is_opened(capsys, tmp_path)
     assert "file' is a file; give the path of a folder" in err
 
 
-@pytest.mark.parametrize(("own", "expected"), [({}, "1"), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, "0")])
+@pytest.mark.parametrize(("own", "expected"), [({}, "2"), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, "0")])
 def test_tensorflow_talks_less_unless_the_user_set_how_much(own, expected):
     level = "import os, kzoo.command_line; print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.checks import check_number
+from kzoo.classes import CROWD
 from kzoo.data.masks import MASK_SIZE
 from kzoo.data.resize import PADDING
-from kzoo.data.source import CROWD
 
 
 @dataclass(frozen=True)

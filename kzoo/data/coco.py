@@ -23,11 +23,11 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from kzoo.classes import CROWD
 from kzoo.data.faults import DataError, Faults, shortened
 from kzoo.data.pictures import check_picture, read_picture
 from kzoo.data.segmentations import check_segmentation, to_rle
 from kzoo.data.source import (
-    CROWD,
     MASKED,
     Info,
     Split,

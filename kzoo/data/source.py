@@ -18,7 +18,6 @@ from kzoo.checks import check_choice
 from kzoo.data.faults import DataError
 
 MASKED = ("segmentation", "instance_segmentation")  # the tasks that are about the pixels of each object
-CROWD = -2  # the class of a region of objects that nobody told apart: neither object nor ground
 ROUNDING = 1.0  # pixels that a box may lie outside its picture
 
 

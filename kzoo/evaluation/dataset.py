@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kzoo.classes import CROWD
 from kzoo.data import to_own_pixels
 from kzoo.data.masks import to_own_masks
-from kzoo.data.source import CROWD
 from kzoo.evaluation.coco import Picture, coco_average_precision
 
 if TYPE_CHECKING:

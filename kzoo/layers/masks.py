@@ -145,7 +145,7 @@ def _paste(masks: tf.Tensor, boxes: tf.Tensor, height: tf.Tensor, width: tf.Tens
         mask, box = mask_and_box
         return tf.cast(masks_at(mask[None], box[None], x, y)[0] >= 0.5, tf.uint8)
 
-    # One after the other: the values before they are rounded take four times the memory of the answer. And one
-    # mask more: of none, as a replica may get, map_fn makes no table whose size it does not know.
+    # One after the other: the values before they are rounded take four times the memory of the answer. One
+    # more: of none, as a replica may get, map_fn makes no table whose size it does not know.
     masks_and_boxes = tf.pad(masks, [[0, 1], [0, 0], [0, 0]]), tf.pad(boxes, [[0, 1], [0, 0]])
     return tf.map_fn(of_one, masks_and_boxes, fn_output_signature=tf.TensorSpec((None, None), tf.uint8))[:-1]

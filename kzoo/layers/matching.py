@@ -3,10 +3,10 @@
 import keras
 import tensorflow as tf
 
+from kzoo.classes import CROWD
 from kzoo.layers import boxes as box
 
 BACKGROUND, IGNORED = -1, -2
-CROWD = -2  # the class of a region with objects that nobody told apart
 CROWD_SHARE = 0.5  # of what lies in a crowd by so much of its area, nobody knows what it is
 
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import kzoo.data
+from kzoo.classes import CROWD
 from kzoo.data.faults import DataError, DataWarning
 from kzoo.data.masks import decode, encode, paste
-from kzoo.data.source import CROWD, open_source
+from kzoo.data.source import open_source
 
 HEIGHT, WIDTH = 40, 60
 SQUARE = [[10, 5, 30, 5, 30, 25, 10, 25]]

@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 import kzoo.data
+from kzoo.classes import CROWD
 from kzoo.data import Augmentation, DataError, Info, pipeline, source
 from kzoo.data.masks import MASK_SIZE, encode, paste
-from kzoo.data.source import CROWD, Split
+from kzoo.data.source import Split
 from kzoo.tasks import TASKS
 
 SETTINGS = {"image_size": (32, 40), "batch_size": 4}
