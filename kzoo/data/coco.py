@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,6 +50,16 @@ class _File:
     classes: dict[int, str]  # by id of the category, ids ascending
     pictures: list[dict]
     annotations: dict[object, list[dict]]  # by id of the picture, which need not be there
+
+
+class _Row(NamedTuple):
+    """One annotation of a picture."""
+
+    box: tuple[float, float, float, float]
+    label: int
+    crowd: bool
+    area: float
+    segmentation: object
 
 
 class Coco:
@@ -136,44 +147,47 @@ class Coco:
                 except ValueError as error:
                     told = f"{file.path}, annotation {annotation['id']}: {error}"
                     faults.add(picture["file_name"], told)
-            rows.sort(key=lambda row: row[1] == CROWD)  # it is stable
+            rows.sort(key=lambda row: row.crowd)  # it is stable
             kept.append((folder / picture["file_name"], size, rows))
         faults.close(len(listed), strict=strict)
         return self._split_of(name, kept)
 
-    def _split_of(self, name: str, kept: list[tuple[Path, tuple[int, int], list[tuple]]]) -> Split:
-        """A split of pictures: path, (height, width), and rows of box, class, area and segmentation."""
+    def _split_of(self, name: str, kept: list[tuple[Path, tuple[int, int], list[_Row]]]) -> Split:
+        """A split of pictures: path, (height, width), and what their annotations tell."""
         paths, sizes, rows = zip(*kept, strict=True) if kept else ((), (), ())
-        segmentations = [[row[3] for row in of_one] for of_one in rows]
 
         def read_masks(index: int) -> list[dict]:
-            return [to_rle(one, sizes[index]) for one in segmentations[index]]
+            return [to_rle(row.segmentation, sizes[index]) for row in rows[index]]
+
+        def labels(one: list[_Row]) -> list[int]:
+            return [CROWD if row.crowd else row.label for row in one]
 
         return Split(
             name=name,
-            boxes=tuple(np.array([row[0] for row in one], np.float32).reshape(-1, 4) for one in rows),
-            classes=tuple(np.array([row[1] for row in one], np.int32) for one in rows),
+            boxes=tuple(np.array([row.box for row in one], np.float32).reshape(-1, 4) for one in rows),
+            classes=tuple(np.array(labels(one), np.int32) for one in rows),
+            crowd_classes=tuple(np.array([row.label for row in one if row.crowd], np.int32) for one in rows),
             names=tuple(map(str, paths)),
             sizes=sizes,
             read=lambda index: read_picture(paths[index]),
             read_masks=read_masks if self._masked else None,
-            areas=tuple(np.array([row[2] for row in one], np.float32) for one in rows),
+            areas=tuple(np.array([row.area for row in one], np.float32) for one in rows),
         )
 
-    def _read_annotation(self, annotation: dict, file: _File, size: tuple[int, int]) -> tuple:
-        """Box, class, area and segmentation of one annotation; a ValueError says what is wrong with it."""
+    def _read_annotation(self, annotation: dict, file: _File, size: tuple[int, int]) -> _Row:
+        """What one annotation tells; a ValueError says what is wrong with it."""
         category, crowd = annotation.get("category_id"), annotation.get("iscrowd", 0)
         if type(category) is not int or category not in file.classes:
             raise ValueError(f"category_id {shortened(category)}; expected the id of one of `categories`")
         if crowd not in (0, 1):
             raise ValueError(f"iscrowd {shortened(crowd)}; expected 0 or 1")
         box = _read_box(annotation.get("bbox"), size)
-        label = CROWD if crowd else self.info.classes.index(file.classes[category])
+        label = self.info.classes.index(file.classes[category])
         area = _number(annotation.get("area"))
         if not 0 <= area < math.inf:
             area = (box[2] - box[0]) * (box[3] - box[1])
         segmentation = check_segmentation(annotation.get("segmentation"), size) if self._masked else None
-        return box, label, area, segmentation
+        return _Row(box, label, bool(crowd), area, segmentation)
 
     def _agreed_classes(self) -> tuple[str, ...]:
         """The classes, which all files must have."""

@@ -183,6 +183,7 @@ def _without_crowds(pictures):
         boxes=objects(pictures.boxes),
         classes=objects(pictures.classes),
         areas=objects(pictures.areas),
+        crowd_classes=None,
         read_masks=pictures.read_masks and (lambda index: pictures.read_masks(index)[: counts[index]]),
     )
 

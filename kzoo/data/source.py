@@ -51,6 +51,7 @@ class Split:
         read: index -> uint8 [H, W, 3] RGB. Several threads may call it; raises DataError naming the file.
         read_masks: index -> the run lengths (`kzoo.data.masks`) of each of the n rows, where the source has
             instance masks and the task is about them.
+        crowd_classes: for each picture int32 [k], the classes of its crowd regions, where they are known.
         areas: for each picture float32 [n], the areas in own pixels that the annotations tell, if they do.
     """
 
@@ -62,6 +63,7 @@ class Split:
     read: Callable[[int], np.ndarray]
     read_masks: Callable[[int], list[dict]] | None = None
     areas: tuple[np.ndarray, ...] | None = None
+    crowd_classes: tuple[np.ndarray, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

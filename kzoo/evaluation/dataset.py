@@ -74,16 +74,19 @@ def _truths(batch: Arrays, split: "Split | None", masked: bool, num_classes: int
     for index, labels in enumerate(batch["classes"]):
         labels = labels[labels != -1]  # padding comes last
         crowds, objects = np.flatnonzero(labels == CROWD), np.flatnonzero(labels != CROWD)
-        # A batch does not tell a crowd's class, so it is one of every class.
-        rows = np.concatenate([objects, np.repeat(crowds, num_classes)])
-        every_class = np.tile(np.arange(num_classes), len(crowds))
+        image_id = int(batch["image_id"][index]) if split else None
+        if split and split.crowd_classes is not None:
+            crowd_classes = split.crowd_classes[image_id]
+        else:  # a batch does not tell, so it is one of every class
+            crowd_classes = np.tile(np.arange(num_classes), len(crowds))
+            crowds = np.repeat(crowds, num_classes)
+        rows = np.concatenate([objects, crowds])
         true = {
             "boxes": own_boxes[index][rows],
-            "classes": np.concatenate([labels[objects], every_class]),
+            "classes": np.concatenate([labels[objects], crowd_classes]),
             "crowd": np.arange(len(rows)) >= len(objects),
         }
         if split:
-            image_id = int(batch["image_id"][index])
             if split.areas is not None:
                 true["areas"] = split.areas[image_id][rows]
             if masked:

@@ -89,6 +89,7 @@ def test_boxes_classes_areas_and_crowds_behind_the_objects(write):
     assert [name.rsplit("/", 1)[1] for name in split.names] == ["1.png", "2.png", "3.png"]
     assert split.sizes == ((HEIGHT, WIDTH),) * 3
     np.testing.assert_array_equal(split.classes[0], [1, 0, CROWD])
+    np.testing.assert_array_equal(split.crowd_classes[0], [0])
     np.testing.assert_array_equal(split.boxes[0], [[10, 5, 30, 25], [10, 5, 30, 25], [0, 0, 60, 40]])
     np.testing.assert_array_equal(split.areas[0], [99, 400, 5.5])
     np.testing.assert_array_equal(split.boxes[2], [[0.5, 1.25, 2.5, 4.25]])

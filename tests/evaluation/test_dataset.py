@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -213,3 +215,20 @@ def test_crowds_are_not_to_be_found_and_excuse_what_lies_in_them():
         assert np.isnan(result["AP_large"])
     # Of the crowd's mask only the lower half is there: 13 of the first answer's 25 rows, 17 of the next's 24.
     assert (result["mask_AP50/blue"], result["mask_AP75/blue"]) == pytest.approx((1, 1 / 3))
+
+
+def test_a_crowd_excuses_only_its_own_class_where_the_data_tells_it():
+    # One true object of each class, found; and one of each within a crowd, with higher scores.
+    boxes = [[[0, 0, 20, 20], [0, 30, 20, 60], [30, 30, 64, 64]]]
+    batch = batch_of(boxes, [[0, 1, -2]], [(1, 1)], [(64, 64)])
+    answers = {
+        "boxes": np.array([[[35, 35, 50, 60], [40, 40, 60, 60], [0, 0, 20, 20], [0, 30, 20, 60]]], float),
+        "scores": np.array([[0.9, 0.8, 0.7, 0.6]]),
+        "classes": np.array([[0, 1, 0, 1]]),
+        "num_detections": np.array([4]),
+    }
+    data = Batches([batch], [[]], [[]], [], None)
+    data.pictures = dataclasses.replace(data.pictures, crowd_classes=(np.array([1], np.int32),))
+    result = evaluate_detection(lambda images: answers, data, ["red", "blue"])
+    assert result["AP/blue"] == pytest.approx(1)
+    assert result["AP/red"] == pytest.approx(0.5)  # the one in the crowd of blue is wrong, and comes first
