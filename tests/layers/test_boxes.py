@@ -171,3 +171,55 @@ def test_clip():
     expected = [[0, 0, 7, 8], [90, 40, 100, 50], [100, 50, 100, 50], [1, 2, 3, 4]]
     np.testing.assert_array_equal(box.clip(boxes, 50, 100), expected)
     np.testing.assert_array_equal(box.clip(boxes, tf.constant(50), tf.constant(100)), expected)
+
+
+@given(any_boxes, any_boxes)
+def test_share_is_the_part_of_a_box_within_a_region(regions, boxes):
+    regions, boxes = np.float32(regions), np.float32(boxes)
+    share = box.pairwise_share(tf.constant(regions), tf.constant(boxes)).numpy()
+    expected = [
+        [plain_intersection(r, b) / plain_area(b) if plain_area(b) else 0.0 for b in boxes.astype(float)]
+        for r in regions.astype(float)
+    ]
+    assert share.shape == (len(regions), len(boxes))
+    # What overlaps must not be a rounding error of the coordinates.
+    large = [plain_area(b) > 1 and min(b[2] - b[0], b[3] - b[1]) > 0.1 for b in boxes.astype(float)]
+    np.testing.assert_allclose(share[:, large], np.float64(expected)[:, large], rtol=1e-3, atol=1e-3)
+    assert np.all((share >= 0) & (share <= 1 + 1e-6))
+
+
+def test_share_by_hand():
+    crowds = tf.constant([[0.0, 0, 10, 10], [5, 5, 5, 5], [20, 0, 10, 10]])  # the last ones have no area
+    boxes = tf.constant([[2.0, 2, 4, 4], [5, 0, 15, 10], [0, 0, 100, 100], [10, 10, 12, 12], [3, 3, 3, 9]])
+    expected = [[1, 0.5, 0.01, 0, 0], [0] * 5, [0] * 5]
+    np.testing.assert_allclose(box.pairwise_share(crowds, boxes), expected, atol=1e-6)
+    assert box.pairwise_share(crowds[:0], boxes).shape == (0, 5)
+    np.testing.assert_allclose(box.pairwise_share(crowds[None], boxes[None]), [expected], atol=1e-6)
+
+
+weight = st.floats(0.5, 20)
+
+
+@given(proper_boxes(4), proper_boxes(4), st.tuples(weight, weight, weight, weight))
+def test_weights_of_the_deltas_are_factors_that_decode_takes_away(boxes, anchors, weights):
+    deltas = box.encode(tf.constant(boxes), tf.constant(anchors), weights)
+    plain = [plain_encode(*pair) for pair in zip(boxes.astype(float), anchors.astype(float), strict=True)]
+    np.testing.assert_allclose(deltas, np.multiply(plain, weights), rtol=1e-3, atol=2e-2)
+    decoded = box.decode(deltas, tf.constant(anchors), weights)
+    np.testing.assert_allclose(
+        decoded, box.decode(np.float32(plain), tf.constant(anchors)), rtol=1e-3, atol=2e-2
+    )
+
+
+def test_weighted_deltas_by_hand():
+    anchor, weights = tf.constant([10.0, 20, 30, 60]), (10.0, 10.0, 5.0, 5.0)
+    deltas = tf.constant([5.0, -2.5, 5 * math.log(2), 5 * math.log(0.5)])
+    np.testing.assert_allclose(box.decode(deltas, anchor, weights), [10, 20, 50, 40], atol=1e-4)
+    np.testing.assert_allclose(
+        box.encode(tf.constant([10.0, 20, 50, 40]), anchor, weights), deltas, rtol=1e-5
+    )
+
+
+def test_the_clamp_of_the_size_is_behind_the_weights():
+    huge = box.decode(tf.constant([0.0, 0, 1e30, 100]), tf.constant([-1.0, -2, 1, 2]), (10.0, 10.0, 5.0, 5.0))
+    np.testing.assert_allclose(huge, [-62.5, -125, 62.5, 125], rtol=1e-5)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from kzoo.layers.batch_norm import BatchNorm
-from kzoo.layers.heads import dense_head, prior_bias
+from kzoo.layers.heads import answers_of_anchors, dense_head, prior_bias, tower
 
 # Keras would have the keys of its inputs be their names; levels are numbers.
 pytestmark = pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
@@ -86,3 +86,66 @@ def test_every_anchor_starts_near_the_prior(normalization):
     scores = 1 / (1 + np.exp(-model(features((8, 8), (4, 4), channels=32)).numpy()))
     assert scores.mean() == pytest.approx(0.01, rel=0.15)
     assert scores.max() < 0.05
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_tower_and_two_answers_behind_it(size):
+    """As in a region proposal network: both see the same tower, and the tower is built once."""
+    pyramid = {level: keras.Input((None, None, 8), name=str(level)) for level in (3, 4)}
+    seen = tower(pyramid, depth=1, normalization=None, name="rpn")
+    answers = [
+        answers_of_anchors(seen, outputs=outputs, per_position=3, size=size, name=name)
+        for outputs, name in ((1, "objectness"), (4, "deltas"))
+    ]
+    model = keras.Model(pyramid, answers)
+    kernels = {
+        layer.name: layer.kernel.shape for layer in model.layers if isinstance(layer, keras.layers.Conv2D)
+    }
+    assert kernels == {
+        "rpn_conv_0": (3, 3, 8, 8),
+        "objectness_out": (size, size, 8, 3),
+        "deltas_out": (size, size, 8, 12),
+    }
+    count = (4 * 6 + 2 * 3) * 3
+    assert [answer.shape for answer in model(features((4, 6), (2, 3)))] == [(2, count, 1), (2, count, 4)]
+
+
+def test_a_tower_keeps_the_pyramid_and_its_relu():
+    pyramid = {level: keras.Input((None, None, 8), name=str(level)) for level in (3, 4)}
+    model = keras.Model(pyramid, tower(pyramid, depth=2, normalization="batch", name="rpn"))
+    given = features((4, 6), (2, 3))
+    seen = model(given)
+    assert {level: x.shape for level, x in seen.items()} == {level: x.shape for level, x in given.items()}
+    assert all(np.min(x) == 0 and np.max(x) > 0 for x in seen.values())
+    assert tower(pyramid, depth=0, normalization=None, name="none") == pyramid
+
+
+def test_answers_by_hand():
+    """Position by position, at each its anchors, the levels one after the other."""
+    pyramid = {level: keras.Input((None, None, 2), name=str(level)) for level in (3, 4)}
+    model = keras.Model(pyramid, answers_of_anchors(pyramid, outputs=2, per_position=2, size=1, name="head"))
+    kernel, bias = np.float32([[1, 2, 3, 4], [10, 20, 30, 40]]), np.float32([0, 0, 0, 0.5])
+    model.get_layer("head_out").set_weights([kernel[None, None], bias])
+    fine, coarse = np.float32([[[[1, 0], [0, 1]], [[1, 1], [2, 0]]]]), np.float32([[[[0, 3]]]])
+    expected = [
+        [1, 2],
+        [3, 4.5],
+        [10, 20],
+        [30, 40.5],
+        [11, 22],
+        [33, 44.5],
+        [2, 4],
+        [6, 8.5],
+        [30, 60],
+        [90, 120.5],
+    ]
+    np.testing.assert_allclose(model({3: fine, 4: coarse})[0], expected, rtol=1e-6)
+
+
+def test_bias_of_answers():
+    pyramid = {3: keras.Input((None, None, 2), name="3")}
+    answers = answers_of_anchors(
+        pyramid, outputs=1, per_position=1, size=1, name="head", bias_initializer=prior_bias(0.2)
+    )
+    zeros = np.zeros([1, 2, 2, 2], np.float32)
+    np.testing.assert_allclose(1 / (1 + np.exp(-keras.Model(pyramid, answers)({3: zeros}))), 0.2, rtol=1e-5)

@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kzoo.layers.matching import BACKGROUND, IGNORED, Match, match
+from kzoo.layers.matching import BACKGROUND, CROWD, IGNORED, Match, match
 
 ANCHORS = np.float32([[0, 0, 10, 10], [10, 0, 20, 10], [0, 10, 10, 20], [40, 40, 60, 60]])
 
@@ -160,3 +160,107 @@ def test_layer_configuration():
         {3: keras.KerasTensor((4, 4))}, keras.KerasTensor((None, 1, 4)), keras.KerasTensor((None, 1))
     )
     assert symbolic.dtype == "int32"
+
+
+def plain_unknown(candidate, boxes, classes):
+    """Whether a candidate lies half or more in a crowd, or has no area."""
+    width, height = max(candidate[2] - candidate[0], 0), max(candidate[3] - candidate[1], 0)
+    if not width * height:
+        return True
+    for box, label in zip(boxes, classes, strict=True):
+        wide = min(candidate[2], box[2]) - max(candidate[0], box[0])
+        high = min(candidate[3], box[3]) - max(candidate[1], box[1])
+        if label == CROWD and max(wide, 0) * max(high, 0) >= 0.5 * width * height:
+            return True
+    return False
+
+
+def two_pictures(entries, least, most):
+    return st.integers(least, most).flatmap(
+        lambda count: st.lists(st.lists(entries, min_size=count, max_size=count), min_size=2, max_size=2)
+    )
+
+
+@settings(max_examples=60)
+@given(
+    candidates=two_pictures(grid_boxes, 0, 8),  # each picture its own, also without area
+    objects=two_pictures(st.tuples(grid_boxes, st.integers(-2, 2)), 0, 4),
+    match_best=st.booleans(),
+)
+def test_candidates_of_each_picture_and_crowds_are_the_plain_ones(candidates, objects, match_best):
+    candidates = np.float32(candidates).reshape(2, -1, 4)
+    boxes = np.float32([[b for b, _ in picture] for picture in objects]).reshape(2, -1, 4)
+    classes = np.int32([[label for _, label in picture] for picture in objects]).reshape(2, -1)
+    matches = match(tf.constant(candidates), boxes, classes, 0.5, 0.4, match_best)
+    assert matches.shape == candidates.shape[:2]
+    for found, own, b, c in zip(matches.numpy(), candidates, boxes, classes, strict=True):
+        expected = [
+            IGNORED if m == BACKGROUND and plain_unknown(candidate, b, c) else m
+            for m, candidate in zip(plain_match(own, b, c, match_best), own, strict=True)
+        ]
+        assert found.tolist() == expected
+
+
+@settings(max_examples=40)
+@given(
+    objects=st.lists(st.tuples(grid_boxes, st.integers(-1, 2)), max_size=4),
+    crowds=st.lists(grid_boxes, min_size=1, max_size=3),
+    match_best=st.booleans(),
+)
+def test_a_crowd_only_takes_from_the_background(objects, crowds, match_best):
+    boxes, classes = [b for b, _ in objects], [label for _, label in objects]
+    padding = [[0, 0, 0, 0]] * len(crowds)
+    without = matches_of(boxes + padding, classes + [-1] * len(crowds), match_best=match_best)
+    with_crowds = matches_of(boxes + crowds, classes + [CROWD] * len(crowds), match_best=match_best)
+    for before, after in zip(without, with_crowds, strict=True):
+        assert after == before or (before == BACKGROUND and after == IGNORED)
+
+
+@pytest.mark.parametrize("match_best", [True, False])
+def test_in_a_crowd_by_hand(match_best):
+    def found(*rows):
+        return matches_of([box for box, _ in rows], [label for _, label in rows], match_best=match_best)
+
+    # Half of the first anchor is enough, and a little less is not.
+    assert found(([0, 0, 5, 10], CROWD)) == [IGNORED, BACKGROUND, BACKGROUND, BACKGROUND]
+    assert found(([0, 0, 4.9, 10], CROWD)) == [BACKGROUND] * 4
+    # It is the anchor's share that counts, not the IoU: a large crowd holds them all.
+    assert found(([0, 0, 1000, 1000], CROWD)) == [IGNORED] * 4
+    # Two crowds of a third each are no crowd of two thirds.
+    thirds = [([0, 0, 3.5, 10], CROWD), ([3.5, 0, 7, 10], CROWD)]
+    assert found(*thirds) == [BACKGROUND] * 4
+    # What answers for an object does so in a crowd, too.
+    assert found(([0, 0, 100, 100], CROWD), ([0, 0, 10, 10], 2)) == [1, IGNORED, IGNORED, IGNORED]
+    # A crowd is no object.
+    assert found(([0, 0, 10, 10], CROWD)) == [IGNORED, BACKGROUND, BACKGROUND, BACKGROUND]
+
+
+def test_layer_matches_proposals_of_each_picture():
+    proposals = np.float32(
+        [[[0, 0, 10, 10], [50, 50, 60, 60], [0] * 4], [[50, 50, 60, 61], [0] * 4, [0, 0, 10, 10]]]
+    )
+    boxes, classes = np.float32([[[0, 0, 10, 11]], [[50, 50, 60, 60]]]), np.int32([[4], [0]])
+    layer = Match(0.5, 0.5, match_best=False)
+    expected = [[0, BACKGROUND, IGNORED], [0, IGNORED, BACKGROUND]]
+    np.testing.assert_array_equal(layer(proposals, boxes, classes), expected)
+    assert layer(proposals, None, None).shape == (0, 3)
+    assert layer(proposals[:0], boxes[:0], classes[:0]).shape == (0, 3)
+
+
+def test_candidates_and_objects_of_a_number_that_is_known_late():
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, None, 4)),
+            tf.TensorSpec((None, None, 4)),
+            tf.TensorSpec((None, None), tf.int32),
+        ]
+    )
+    def late(candidates, boxes, classes):
+        return match(candidates, boxes, classes, 0.5, 0.4, True)
+
+    candidates = tf.constant([ANCHORS, ANCHORS[::-1]])
+    boxes, classes = tf.constant([[[0.0, 0, 10, 10]], [[0, 0, 99, 99]]]), tf.constant([[1], [CROWD]])
+    expected = [[0, BACKGROUND, BACKGROUND, BACKGROUND], [IGNORED] * 4]
+    np.testing.assert_array_equal(late(candidates, boxes, classes), expected)
+    assert late(candidates[:0], boxes[:0], classes[:0]).shape == (0, 4)
+    assert late(candidates[:, :0], boxes, classes).shape == (2, 0)

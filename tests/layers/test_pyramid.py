@@ -92,3 +92,54 @@ def test_normalization_behind_every_convolution_up_to_p5(levels, count):
         if isinstance(layer, keras.layers.Conv2D):
             assert layer.use_bias == (layer.name in ("fpn_p6", "fpn_p7"))
     assert not [layer for layer in model_of(levels).layers if isinstance(layer, BatchNorm)]
+
+
+def two_stage_model(normalization=None, channels=4):
+    """From C2 to C5, of 1 to 4 channels, to P2 to P6."""
+    features = {level: keras.Input((None, None, level - 1), name=str(level)) for level in (2, 3, 4, 5)}
+    return keras.Model(
+        features, feature_pyramid(features, range(2, 7), channels, normalization, coarser="pool")
+    )
+
+
+@pytest.mark.parametrize("normalization", [None, "batch"])
+@pytest.mark.parametrize(("height", "width"), [(64, 128), (250, 333), (129, 127), (33, 65)])
+def test_p6_is_every_second_pixel_of_p5(height, width, normalization):
+    rng = np.random.default_rng(0)
+    features = {
+        level: rng.normal(
+            size=(2, math.ceil(height / 2**level), math.ceil(width / 2**level), level - 1)
+        ).astype(np.float32)
+        for level in (2, 3, 4, 5)
+    }
+    pyramid = two_stage_model(normalization)(features)
+    assert list(pyramid) == [2, 3, 4, 5, 6]
+    for level in (2, 3, 4, 5, 6):
+        assert pyramid[level].shape == (2, math.ceil(height / 2**level), math.ceil(width / 2**level), 4)
+    np.testing.assert_array_equal(pyramid[6], pyramid[5][:, ::2, ::2])
+    assert np.ptp(pyramid[6]) > 0
+
+
+def test_pooled_levels_have_no_weights():
+    model = two_stage_model("batch")
+    convolutions = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert sorted(convolutions) == [
+        f"fpn_{kind}_{level}" for kind in ("inner", "layer") for level in (2, 3, 4, 5)
+    ]
+    assert sum(isinstance(layer, BatchNorm) for layer in model.layers) == 8
+
+
+def test_top_down_path_reaches_p2():
+    model = two_stage_model(channels=1)
+    set_convolutions(model)
+    rows = {
+        level: np.zeros([1, 2 ** (5 - level), 2 ** (5 - level), level - 1], np.float32) for level in (2, 3, 4)
+    }
+    rows[2][0, 3, 5] = 7
+    rows[4][0, 0, 1] = 10  # in each of its three channels
+    pyramid = model(rows | {5: np.ones([1, 1, 1, 4], np.float32)})
+    expected = np.full([8, 8], 4.0)
+    expected[:4, 4:] += 30
+    expected[3, 5] += 7
+    np.testing.assert_allclose(pyramid[2][0, :, :, 0], expected)
+    np.testing.assert_allclose(pyramid[6][0, :, :, 0], [[4]])
