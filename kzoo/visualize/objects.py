@@ -1,19 +1,13 @@
-"""Boxes, masks and training curves as pictures."""
+"""Boxes and masks, drawn into pictures."""
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from kzoo.classes import CROWD
 from kzoo.data.masks import decode, paste
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 # Light and dark, warm and cold alternate, so that the first classes differ most. Class 20 begins again.
 COLOURS = (
@@ -23,10 +17,9 @@ COLOURS = (
     (170, 255, 195), (128, 128, 0), (255, 215, 180), (0, 0, 128), (128, 128, 128),
 )  # fmt: skip
 CROWD_COLOUR = (150, 150, 150)
-NOT_LOSSES = ("epoch", "learning_rate", "seconds")  # columns of a training log
 CELL = 400  # pixels of a picture's longer side in a gallery
 GAP = 8
-MANY = 40  # objects in a picture; the names of more would hide them
+MANY = 15  # objects in a picture; the names of more would hide them
 FILL = 0.4  # how much of an object's colour lies over its pixels
 
 
@@ -148,100 +141,6 @@ def side_by_side(
     _pairs(cells, ("truth", "prediction")).save(path)
 
 
-def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path: str | os.PathLike) -> None:
-    """Writes a picture of a training: its losses and, where it was measured, the average precision.
-
-    Args:
-        log: The file that `keras.callbacks.CSVLogger` wrote, or the `history` that `fit` returns (its dict).
-            Beside `loss`, every column of training is taken for a named part of it, apart from `epoch`,
-            `learning_rate`, `seconds` and accuracies.
-        path: The file to write; its ending tells the format (.png, .svg).
-
-    Raises:
-        ValueError: The log has no epoch or no loss.
-
-    Example:
-        training_curves("runs/cells/log.csv", "runs/cells/curves.png")
-    """
-    # Imported here because drawing boxes, which serving does too, needs none of it.
-    from matplotlib.figure import Figure
-
-    columns = dict(log) if isinstance(log, Mapping) else _read_columns(Path(log))
-    if not len(columns.get("loss", ())):
-        raise ValueError(f"no losses to draw in {'the history' if isinstance(log, Mapping) else log}")
-    epochs = 1 + np.asarray(columns.get("epoch", np.arange(len(columns["loss"]))), float)
-    parts = [name for name in columns if not name.startswith("val_") and name not in ("loss", *NOT_LOSSES)]
-    losses = ["loss", *(name for name in parts if not name.endswith("accuracy"))]
-    precisions = [name for name in ("AP", "AP50", "AP75") if f"val_{name}" in columns]
-
-    figure = Figure(figsize=(11 if precisions else 5.5, 4), dpi=120, layout="constrained")
-    axes = figure.subplots(1, 2 if precisions else 1, squeeze=False)[0]
-    for index, name in enumerate(losses):
-        label = "total" if name == "loss" else name.removesuffix("_loss").replace("_", " ")
-        _curve(axes[0], epochs, columns[name], label, f"C{index}", "-")
-        if f"val_{name}" in columns:  # Matplotlib keeps what begins with _ out of the legend
-            _curve(axes[0], epochs, columns[f"val_{name}"], f"_{label}, validation", f"C{index}", "--")
-    axes[0].set(title="Losses, those of validation dashed", ylabel="loss")
-    if len(losses) > 3:  # many parts are small beside their sum
-        axes[0].set_yscale("log")
-    else:
-        axes[0].set_ylim(0, None)
-    for index, name in enumerate(precisions):
-        of_masks = f"val_mask_{name}" in columns
-        label = f"{name} of boxes" if of_masks else name
-        _curve(axes[1], epochs, columns[f"val_{name}"], label, f"C{index}", "--" if of_masks else "-")
-        if of_masks:
-            _curve(axes[1], epochs, columns[f"val_mask_{name}"], f"{name} of masks", f"C{index}", "-")
-    if precisions:
-        axes[1].set(title="Average precision, validation", ylabel="average precision", ylim=(0, 1))
-    _finish(axes)
-    figure.savefig(path)
-
-
-def compare_trainings(
-    logs: Mapping[str, str | os.PathLike], columns: Sequence[str], path: str | os.PathLike
-) -> None:
-    """Writes a picture of several trainings side by side: a panel for each column, a curve for each training.
-
-    Args:
-        logs: From the name of a training to the file that `keras.callbacks.CSVLogger` wrote.
-        columns: Of the logs, such as `"box"` and `"val_AP"`.
-        path: The file to write; its ending tells the format (.png, .svg).
-
-    Raises:
-        ValueError: A log does not have one of the columns.
-
-    Example:
-        compare_trainings({"a": "runs/a/log.csv", "b": "runs/b/log.csv"}, ["loss", "val_AP"], "a_and_b.png")
-    """
-    from matplotlib.figure import Figure
-
-    trainings = {name: _read_columns(Path(log)) for name, log in logs.items()}
-    figure = Figure(figsize=(5.5 * len(columns), 4), dpi=120, layout="constrained")
-    axes = figure.subplots(1, len(columns), squeeze=False)[0]
-    for panel, column in zip(axes, columns, strict=True):
-        panel.set_title(column.replace("val_", "validation: ").replace("_", " "))
-        for index, (name, training) in enumerate(trainings.items()):
-            if column not in training:
-                raise ValueError(
-                    f"{logs[name]}: no column {column!r}; it has {', '.join(training) or 'none'}"
-                )
-            _curve(panel, 1 + np.asarray(training["epoch"]), training[column], name, f"C{index}", "-")
-    _finish(axes)
-    figure.savefig(path)
-
-
-def _finish(axes: "Sequence[Axes]") -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    for panel in axes:
-        panel.set_xlabel("epoch")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize="small")
-
-
 def _picture(image: np.ndarray) -> Image.Image:
     return Image.fromarray(np.clip(np.round(np.asarray(image)), 0, 255).astype(np.uint8))
 
@@ -328,24 +227,3 @@ def _pairs(cells: Sequence[np.ndarray], titles: tuple[str, str]) -> Image.Image:
             page.paste(Image.fromarray(cell), (left, top))
         top += height + GAP
     return page
-
-
-def _read_columns(path: Path) -> dict[str, list[float]]:
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    # CSVLogger writes "NA" for a value that an epoch did not have; a killed run may leave a line cut short.
-    missing = ("NA", "", None)
-    names = rows[0] if rows else ()
-    return {
-        name: [float("nan") if row[name] in missing else float(row[name]) for row in rows] for name in names
-    }
-
-
-def _curve(
-    panel: "Axes", epochs: np.ndarray, values: Sequence[float], label: str, colour: str, style: str
-) -> None:
-    """One curve through the epochs in which it was measured, with marks where they are few."""
-    values = np.asarray(values, float)
-    known = np.isfinite(values)
-    mark = "." if known.sum() <= 30 else None
-    panel.plot(epochs[known], values[known], style, color=colour, marker=mark, label=label)
