@@ -177,3 +177,105 @@ def test_configuration():
     assert BoxLoss.from_config(BoxLoss("giou").get_config()).kind == "giou"
     symbolic = focal(keras.KerasTensor((None, 4, 3), "float16"), keras.KerasTensor((None, 4), "int32"))
     assert (symbolic.shape, symbolic.dtype) == ((None, 4, 3), "float32")
+
+
+WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+REGIONS = np.stack([ANCHORS, ANCHORS[::-1] + np.float32([1, 2, 3, 5])])  # of each picture its own
+DELTAS_BY_CLASS = np.float32(np.random.default_rng(2).normal(size=[2, 4, 3, 4]) * 2)
+
+
+def plain_region_loss(kind, deltas, per):
+    """`deltas [2, 4, 4]` of weighted coding, to `REGIONS`."""
+    total = 0.0
+    for b, a, m in POSITIVES:
+        delta, region, box = deltas[b, a].astype(float), REGIONS[b, a].tolist(), BOXES[b, m].tolist()
+        if kind == "giou":
+            total += 1 - plain_giou(plain_decode((delta / WEIGHTS).tolist(), region), box)
+            continue
+        errors = np.abs(delta - np.multiply(plain_encode(box, region), WEIGHTS))
+        smooth = np.where(errors < 1 / 9, errors**2 * 4.5, errors - 1 / 18)
+        total += (smooth if kind == "smooth_l1" else errors).sum()
+    return total / {"positive": len(POSITIVES), "sample": (MATCHES != IGNORED).sum()}[per]
+
+
+@pytest.mark.parametrize("kind", BOX_LOSSES)
+@pytest.mark.parametrize("per", ["positive", "sample"])
+def test_box_loss_of_regions_with_weighted_deltas(kind, per):
+    deltas = DELTAS_BY_CLASS[:, :, 0]
+    layer = BoxLoss(kind, per, WEIGHTS)
+    assert loss_of(layer, deltas, REGIONS, MATCHES, BOXES) == pytest.approx(
+        plain_region_loss(kind, deltas, per), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("kind", BOX_LOSSES)
+def test_box_loss_of_the_deltas_of_the_objects_class(kind):
+    own = np.zeros([2, 4, 4], np.float32)
+    for b, a, m in POSITIVES:
+        own[b, a] = DELTAS_BY_CLASS[b, a, CLASSES[b, m]]
+    expected = plain_region_loss(kind, own, "sample")
+    layer, deltas = BoxLoss(kind, "sample", WEIGHTS), tf.Variable(DELTAS_BY_CLASS)
+    with tf.GradientTape() as tape:
+        layer(deltas, REGIONS, MATCHES, BOXES, CLASSES)
+        (loss,) = layer.losses
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    gradient = tf.convert_to_tensor(tape.gradient(loss, deltas)).numpy()
+    taught = np.zeros([2, 4, 3], bool)
+    for b, a, m in POSITIVES:
+        taught[b, a, CLASSES[b, m]] = True
+    np.testing.assert_array_equal(np.abs(gradient).sum(axis=-1) > 0, taught)
+
+
+def test_perfect_weighted_deltas_cost_nothing():
+    deltas = np.array(DELTAS_BY_CLASS)
+    for b, a, m in POSITIVES:
+        perfect = np.multiply(plain_encode(BOXES[b, m].tolist(), REGIONS[b, a].tolist()), WEIGHTS)
+        deltas[b, a, CLASSES[b, m]] = perfect
+    for kind in BOX_LOSSES:
+        loss = loss_of(BoxLoss(kind, "sample", WEIGHTS), deltas, REGIONS, MATCHES, BOXES, CLASSES)
+        assert loss == pytest.approx(0, abs=1e-5)
+
+
+def test_the_gradient_of_a_box_loss_also_goes_to_regions_that_are_not_fixed():
+    regions = tf.Variable(REGIONS)
+    layer = BoxLoss("smooth_l1", "sample", WEIGHTS)
+    with tf.GradientTape() as tape:
+        layer(DELTAS_BY_CLASS, regions, MATCHES, BOXES, CLASSES)
+        (loss,) = layer.losses
+    gradient = tf.convert_to_tensor(tape.gradient(loss, regions)).numpy()
+    np.testing.assert_array_equal(np.abs(gradient).sum(axis=-1) > 0, MATCHES >= 0)
+
+
+@pytest.mark.parametrize("kind", BOX_LOSSES)
+def test_regions_that_fill_up_are_survived(kind):
+    regions = np.concatenate([REGIONS, np.zeros([2, 3, 4], np.float32)], axis=1)
+    matches = np.pad(MATCHES, [[0, 0], [0, 3]], constant_values=IGNORED)
+    deltas = tf.Variable(np.pad(DELTAS_BY_CLASS, [[0, 0], [0, 3], [0, 0], [0, 0]]))
+    layer = BoxLoss(kind, "sample", WEIGHTS)
+    with tf.GradientTape() as tape:
+        layer(deltas, regions, matches, BOXES, CLASSES)
+        (loss,) = layer.losses
+    assert float(loss) == pytest.approx(
+        loss_of(BoxLoss(kind, "sample", WEIGHTS), DELTAS_BY_CLASS, REGIONS, MATCHES, BOXES, CLASSES), rel=1e-5
+    )
+    assert np.isfinite(tf.convert_to_tensor(tape.gradient(loss, deltas))).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_deltas_of_regions(dtype):
+    deltas = tf.cast(DELTAS_BY_CLASS, dtype)
+    layer = BoxLoss(per="sample", delta_weights=WEIGHTS, dtype=f"mixed_{dtype}")
+    loss = loss_of(layer, deltas, REGIONS + 2000.25, MATCHES, BOXES + 2000.25, CLASSES)
+    whole = BoxLoss(per="sample", delta_weights=WEIGHTS)
+    expected = loss_of(whole, tf.cast(deltas, tf.float32), REGIONS, MATCHES, BOXES, CLASSES)
+    assert loss == pytest.approx(expected, rel=1e-3)
+
+
+def test_unknown_per():
+    with pytest.raises(ValueError, match='per="picture": unknown. Known: "positive", "sample"'):
+        BoxLoss(per="picture")
+
+
+def test_configuration_of_a_box_loss():
+    layer = BoxLoss.from_config(BoxLoss("giou", "sample", list(WEIGHTS), weight=2.0).get_config())
+    assert (layer.kind, layer.per, layer.delta_weights, layer.weight) == ("giou", "sample", WEIGHTS, 2.0)
