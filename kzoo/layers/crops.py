@@ -41,7 +41,9 @@ def align(features: tf.Tensor, regions: tf.Tensor, pictures: tf.Tensor, samples:
     """
     features, regions = tf.cast(features, tf.float32), tf.stop_gradient(regions)  # the kernel would have one
     # One row and one column more, so that there is something to interpolate with up to the very border.
-    features = tf.pad(features, [[0, 0], [0, 1], [0, 1], [0, 0]], "SYMMETRIC")
+    # (Not by a padding: of no picture, as a replica may get, a symmetric one has no gradient.)
+    features = tf.concat([features, features[:, -1:]], axis=1)
+    features = tf.concat([features, features[:, :, -1:]], axis=2)
     top_left, bottom_right = regions[:, :2], regions[:, 2:]
     half_step = 0.5 / samples * (bottom_right - top_left)
     window = tf.reverse(tf.stack([top_left + half_step, bottom_right - half_step], axis=1), [-1])  # [P, 2, 2]

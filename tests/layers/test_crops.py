@@ -299,7 +299,9 @@ def test_no_region(roi):
     assert of_regions is None or of_regions.shape == (0, 4)
     layer = CropRegions(3, roi)
     assert layer(pyramid, np.zeros([2, 0, 4], np.float32)).shape == (2, 0, 3, 3, 2)
-    none = {level: feature[:0] for level, feature in pyramid.items()}
+    none = {level: feature[:0] for level, feature in pyramid.items()}  # as a replica may get
+    of_none, _ = gradients(roi, none, np.zeros([0, 4]), np.zeros(0), weights)
+    assert all(gradient is None or gradient.shape[0] == 0 for gradient in of_none.values())
     assert layer(none, np.zeros([0, 5, 4], np.float32)).shape == (0, 5, 3, 3, 2)
 
 
