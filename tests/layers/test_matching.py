@@ -181,7 +181,22 @@ def two_pictures(entries, least, most):
     )
 
 
-@settings(max_examples=60)
+LATE = [  # sizes that are known late, so that one graph does for all examples
+    tf.TensorSpec((None, None, 4)),
+    tf.TensorSpec((None, None, 4)),
+    tf.TensorSpec((None, None), tf.int32),
+]
+MATCH_LATE = {
+    match_best: tf.function(
+        lambda candidates, boxes, classes, match_best=match_best: match(
+            candidates, boxes, classes, 0.5, 0.4, match_best
+        ),
+        input_signature=LATE,
+    )
+    for match_best in (True, False)
+}
+
+
 @given(
     candidates=two_pictures(grid_boxes, 0, 8),  # each picture its own, also without area
     objects=two_pictures(st.tuples(grid_boxes, st.integers(-2, 2)), 0, 4),
@@ -191,7 +206,7 @@ def test_candidates_of_each_picture_and_crowds_are_the_plain_ones(candidates, ob
     candidates = np.float32(candidates).reshape(2, -1, 4)
     boxes = np.float32([[b for b, _ in picture] for picture in objects]).reshape(2, -1, 4)
     classes = np.int32([[label for _, label in picture] for picture in objects]).reshape(2, -1)
-    matches = match(tf.constant(candidates), boxes, classes, 0.5, 0.4, match_best)
+    matches = MATCH_LATE[match_best](candidates, boxes, classes)
     assert matches.shape == candidates.shape[:2]
     for found, own, b, c in zip(matches.numpy(), candidates, boxes, classes, strict=True):
         expected = [
@@ -201,7 +216,7 @@ def test_candidates_of_each_picture_and_crowds_are_the_plain_ones(candidates, ob
         assert found.tolist() == expected
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     objects=st.lists(st.tuples(grid_boxes, st.integers(-1, 2)), max_size=4),
     crowds=st.lists(grid_boxes, min_size=1, max_size=3),
@@ -248,16 +263,7 @@ def test_layer_matches_proposals_of_each_picture():
 
 
 def test_candidates_and_objects_of_a_number_that_is_known_late():
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, None, 4)),
-            tf.TensorSpec((None, None, 4)),
-            tf.TensorSpec((None, None), tf.int32),
-        ]
-    )
-    def late(candidates, boxes, classes):
-        return match(candidates, boxes, classes, 0.5, 0.4, True)
-
+    late = MATCH_LATE[True]
     candidates = tf.constant([ANCHORS, ANCHORS[::-1]])
     boxes, classes = tf.constant([[[0.0, 0, 10, 10]], [[0, 0, 99, 99]]]), tf.constant([[1], [CROWD]])
     expected = [[0, BACKGROUND, BACKGROUND, BACKGROUND], [IGNORED] * 4]

@@ -74,8 +74,8 @@ def assert_proposals(proposals, objectness, deltas, anchors, count):
         np.testing.assert_array_equal(found[len(expected) :], 0)
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("count", [3, 15, 40, 100])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("count", [3, 15, 100])
 def test_are_those_of_the_plain_filter(seed, count):
     inputs = random_inputs(seed)
     assert_proposals(Proposals(count_test=count)(*inputs, IMAGES), *inputs, count)

@@ -86,7 +86,7 @@ def test_half_precision_features_are_weighted_in_float32():
 away = st.tuples(st.integers(0, 3), st.floats(0.1, 0.9), st.integers(0, 5), st.floats(0.1, 0.9))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.lists(away, min_size=1, max_size=4), st.integers(0, 1))
 def test_gradient_to_the_points_is_the_central_difference(places, picture):
     points = np.float64([(i + y, j + x) for i, y, j, x in places])
