@@ -75,7 +75,7 @@ def train_with(roi: str, settings: Settings) -> dict[str, float]:
 
 def pull_on_proposals(model: keras.Model, batch: dict[str, tf.Tensor]) -> float:
     """The norm of the second stage's gradient by the last weights of the first stage's box head."""
-    kernel = model.get_layer("rpn_box_head_out").kernel
+    kernel = model.get_layer("rpn_box_head_out").kernel.value
     with tf.GradientTape() as tape:
         model(batch, training=False)
         loss = tf.add_n([loss for name in ("classification", "box") for loss in model.get_layer(name).losses])

@@ -67,7 +67,41 @@ def voc(tmp_path):
     return directory
 
 
-def check_run(directory, classes, pictures_seen):
+@pytest.fixture
+def coco(tmp_path):
+    """Six pictures of a bright disc or a dark one, as polygons of 24 corners; in one of them none."""
+    directory = tmp_path / "discs"
+    rng = np.random.default_rng(0)
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    y, x = np.mgrid[:48, :64] + 0.5
+    for split, numbers in (("train", range(4)), ("val", range(4, 6))):
+        (directory / split).mkdir(parents=True)
+        images, annotations = [], []
+        for i in numbers:
+            centre = rng.integers(12, [52, 36])
+            disc = np.hypot(x - centre[0], y - centre[1]) < 12
+            picture = np.full((48, 64, 3), 120, np.uint8)
+            if i != 3:
+                picture[disc] = (20, 240)[i % 2]
+                corners = centre + 12 * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
+                annotations.append(
+                    {
+                        "id": i + 1,
+                        "image_id": i,
+                        "category_id": 1 + i % 2,
+                        "bbox": [*(centre - 12).tolist(), 24, 24],
+                        "segmentation": [corners.ravel().tolist()],
+                    }
+                )
+            Image.fromarray(picture).save(directory / split / f"{i}.png")
+            images.append({"id": i, "file_name": f"{i}.png"})
+        categories = [{"id": 1, "name": "dark"}, {"id": 2, "name": "bright"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (directory / f"instances_{split}.json").write_text(json.dumps(content))
+    return directory
+
+
+def check_run(directory, classes, pictures_seen, parts=("classification", "box")):
     """Everything that a run leaves is there and fits together."""
     metrics = json.loads((directory / "metrics.json").read_text())
     assert {"AP", "AP50", "AP75", "seconds"} <= set(metrics)
@@ -76,10 +110,9 @@ def check_run(directory, classes, pictures_seen):
         assert metrics["pictures_seen"] == pictures_seen
     with (directory / "log.csv").open() as log:
         rows = list(csv.DictReader(log))
-    losses = {"loss", "classification", "box", "val_loss", "val_AP", "val_AP50", "learning_rate"}
+    losses = {"loss", *parts, "val_loss", "val_AP", "val_AP50", "learning_rate"}
     assert rows and losses <= set(rows[0])
-    parts = float(rows[0]["classification"]) + float(rows[0]["box"])
-    assert float(rows[0]["loss"]) == pytest.approx(parts, rel=1e-4)
+    assert float(rows[0]["loss"]) == pytest.approx(sum(float(rows[0][name]) for name in parts), rel=1e-4)
     for picture in ("predictions.png", "curves.png"):
         assert min(Image.open(directory / picture).size) > 100
     settings = json.loads((directory / "settings.json").read_text())
@@ -110,6 +143,44 @@ def test_voc_by_epochs_and_over_an_earlier_run(recipe, voc, tmp_path):
     settings = check_run(tmp_path / "run", ("bright", "dark"), pictures_seen=12)
     assert (settings["epochs"], settings["image_size"]) == (2, [64, 64])
     assert kzoo.load(tmp_path / "served").labels == ("bright", "dark")
+
+
+STAGES = ("rpn_objectness", "rpn_box", "classification", "box")
+SMALL = ("--image-size", "64", "64", "--anchor-sizes", "16", "32", "--batch-size", "2")
+
+
+def test_faster_rcnn_on_voc(recipe, voc, tmp_path):
+    length = ("--epochs", "2", "--pictures-per-epoch", "4")
+    recipe("faster_rcnn_voc", "--data", f"voc:{voc}", *SMALL, *length, "--max-detections", "7")
+    check_run(tmp_path / "runs/faster_rcnn_voc", ("bright", "dark"), 8, STAGES)
+    served = kzoo.load(tmp_path / "saved_models/faster_rcnn_voc")
+    assert served.predict(np.zeros([1, 64, 64, 3], np.uint8))["boxes"].shape == (1, 7, 4)
+
+
+def test_mask_rcnn_on_coco(recipe, coco, tmp_path):
+    length = ("--epochs", "1", "--pictures-per-epoch", "4", "--any-way-up")
+    recipe("mask_rcnn_coco", "--data", f"coco:{coco}", *SMALL, *length)
+    directory = tmp_path / "runs/mask_rcnn_coco"
+    check_run(directory, ("dark", "bright"), 4, (*STAGES, "mask"))
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert {"mask_AP", "mask_AP50", "mask_AP75", "mask_AP/dark", "mask_AP50/bright"} <= set(metrics)
+    assert kzoo.load(tmp_path / "saved_models/mask_rcnn_coco").labels == ("dark", "bright")
+
+
+def test_mask_rcnn_on_shapes(recipe, tmp_path):
+    recipe("mask_rcnn_shapes", "--minutes", "0.02", "--precision", "float32")
+    directory = tmp_path / "runs/mask_rcnn_shapes"
+    check_run(directory, ("circle", "square", "triangle", "star", "ring"), None, (*STAGES, "mask"))
+
+
+def test_the_road_between_the_stages_is_compared(recipe, tmp_path):
+    recipe("roi_gradients_shapes", "--minutes", "0.02", "--precision", "float32")
+    directory = tmp_path / "runs/roi_gradients_shapes"
+    for roi in ("align", "spatial_transformer"):
+        check_run(directory / roi, ("circle", "square", "triangle", "star", "ring"), None, STAGES)
+    figures = json.loads((directory / "comparison.json").read_text())
+    assert figures["align"]["pull"] == 0 < figures["spatial_transformer"]["pull"]
+    assert min(Image.open(directory / "comparison.png").size) > 100
 
 
 @pytest.mark.parametrize(
