@@ -155,6 +155,13 @@ def test_only_the_best_pairs_come_into_question(monkeypatch):
     assert [box[0] for _, _, box in detect(logits, apart)] == [10, 30]
 
 
+def test_regions_that_fill_up_take_no_place_of_others(monkeypatch):
+    monkeypatch.setattr(region_detections, "CANDIDATES", 1)
+    logits = [[-50.0, 50.0], [0.0, 1.0], [-50.0, 50.0]]
+    (found,) = detect(logits, [[0, 0, 0, 0], [5, 5, 25, 25], [0, 0, 0, 0]])
+    assert found[2] == [5, 5, 25, 25]
+
+
 def test_no_region_and_no_picture():
     logits, deltas, regions = random_inputs(0)
     answers = RegionDetections(max_detections=7)(logits[:0], deltas[:0], regions[:0], IMAGES[:0])
