@@ -93,7 +93,7 @@ TINY = {
     "low": [20, 10, 50, 12],
     "a point": [33.3, 21.1, 33.3, 21.1],
     "between four pixels": [30, 30, 31, 31],
-    "at the right border": [WIDTH - 1, 10, WIDTH, 30],
+    "at the right border": [WIDTH - 1.3, 10, WIDTH, 30],
     "in the last corner": [WIDTH - 0.5, HEIGHT - 0.5, WIDTH, HEIGHT],
 }
 
@@ -356,3 +356,19 @@ def test_configuration():
     assert layer(pyramid, keras.KerasTensor((None, None, 4))).shape == (None, None, 5, 5, 16)
     pictures = keras.KerasTensor((None,), "int32")
     assert layer(pyramid, keras.KerasTensor((None, 4)), pictures).shape == (None, 5, 5, 16)
+
+
+@pytest.mark.parametrize("roi", ROI)
+def test_a_graph_that_knows_its_shapes_and_one_that_does_not_crop_alike_to_the_last_bit(roi):
+    pyramid = {level: tf.constant(values) for level, values in random_pyramid((2, 3)).items()}
+    corners = tf.random.stateless_uniform([2, 40, 2], [0, 1], 0, 50)
+    regions = tf.concat([corners, corners + tf.random.stateless_uniform([2, 40, 2], [0, 2], 1, 40)], axis=-1)
+    layer = CropRegions(7, roi)
+    shapeless = [tf.TensorSpec([None, None, None, 2])] * 2 + [tf.TensorSpec([None, None, 4])]
+    crops = [
+        tf.function(lambda p2, p3, regions: layer({2: p2, 3: p3}, regions), input_signature=signature)(
+            *pyramid.values(), regions
+        )
+        for signature in (None, shapeless)
+    ]
+    np.testing.assert_array_equal(*crops)
