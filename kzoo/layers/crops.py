@@ -47,7 +47,7 @@ def align(features: tf.Tensor, regions: tf.Tensor, pictures: tf.Tensor, samples:
     top_left, bottom_right = regions[:, :2], regions[:, 2:]
     half_step = 0.5 / samples * (bottom_right - top_left)
     window = tf.reverse(tf.stack([top_left + half_step, bottom_right - half_step], axis=1), [-1])  # [P, 2, 2]
-    window = tf.reshape(window / tf.cast(tf.shape(features)[1:3] - 1, tf.float32), (-1, 4))
+    window = tf.reshape(window * _reciprocal(tf.shape(features)[1:3] - 1), (-1, 4))
     return tf.image.crop_and_resize(features, window, pictures, (samples, samples))
 
 
@@ -57,16 +57,27 @@ def transform(features: tf.Tensor, regions: tf.Tensor, pictures: tf.Tensor, samp
     The affine map of each region is made of its own coordinates: a scale and a shift (Jaderberg et al. 2015,
     equations 1 and 2).
     """
-    size = tf.cast(tf.shape(features)[1:3], tf.float32)
-    top_left, bottom_right = regions[:, :2] / size[::-1], regions[:, 2:] / size[::-1]  # of the features' size
+    size = tf.shape(features)[1:3]
+    share = _reciprocal(size[::-1])  # of the features, that a pixel is
+    top_left, bottom_right = regions[:, :2] * share, regions[:, 2:] * share
     scale_x, scale_y = tf.unstack(bottom_right - top_left, axis=1)
     shift_x, shift_y = tf.unstack(bottom_right + top_left - 1.0, axis=1)
     zero = tf.zeros_like(scale_x)
     theta = tf.stack([scale_x, zero, shift_x, zero, scale_y, shift_y], axis=1)
     grid = affine_grid(tf.reshape(theta, (-1, 2, 3)), samples)  # [P, samples, samples, 2]
+    size = tf.cast(size, tf.float32)
     points = 0.5 * (grid + 1.0) * size
     inside = tf.reduce_all(points <= size, axis=-1, keepdims=True)
     return tf.where(inside, bilinear_sample(features, points, pictures), 0.0)
+
+
+def _reciprocal(size: tf.Tensor) -> tf.Tensor:
+    """A factor in place of a divisor.
+
+    TensorFlow makes one of a constant divisor, with another rounding: a graph that knows its shapes and one
+    that does not, as a model's and its export's, would differ by a bit, which half precision makes visible.
+    """
+    return 1.0 / tf.cast(size, tf.float32)
 
 
 def _at_least_a_pixel(regions: tf.Tensor) -> tf.Tensor:
