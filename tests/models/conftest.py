@@ -21,6 +21,7 @@ SMALL = dict(
     roi_samples=64,
     head_units=32,
 )
+COLOURS = ([250, 0, 0], [0, 250, 0], [0, 0, 250])  # of the toys, by class
 
 
 def _disc(size):
@@ -46,7 +47,7 @@ def toy():
 
     def batch(pictures=4, *, height=64, width=64, discs=False, seed=0):
         rng = np.random.default_rng(seed)
-        images = rng.integers(90, 120, [pictures, height, width, 3], dtype=np.uint8)
+        images = rng.integers(100, 130, [pictures, height, width, 3], dtype=np.uint8)
         boxes, classes = np.zeros([pictures, 2, 4], np.float32), np.full([pictures, 2], -1, np.int32)
         for picture in range(pictures):
             for i in range(1 if picture % 4 == 3 else 2):  # each in its half of the first 64 pixels
@@ -56,7 +57,7 @@ def toy():
                     int(rng.integers(0, min(height, 64) - side + 1)),
                 )
                 inside = _disc(side) if discs else np.ones([side, side], bool)
-                images[picture, y : y + side, x : x + side][inside] = [240 * (c == label) for c in range(3)]
+                images[picture, y : y + side, x : x + side][inside] = COLOURS[label]
                 boxes[picture, i], classes[picture, i] = [x, y, x + side, y + side], label
         return {"images": images, "boxes": boxes, "classes": classes}
 

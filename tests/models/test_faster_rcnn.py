@@ -7,6 +7,7 @@ import kzoo
 from kzoo.layers.anchors import Anchors
 
 LOSSES = ("rpn_objectness", "rpn_box", "classification", "box")
+TRAINED = dict(normalization="batch", head_units=128, max_detections=30)
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +18,10 @@ def tiny(two_stages):
 @pytest.fixture(scope="module")
 def trained(tiny, toy, dataset):
     """A model that was trained a little on squares, what it showed, and what it answers to other squares."""
-    model = tiny(input_shape=(64, 64, 3), normalization="batch", max_detections=30)
-    model.compile(keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(1e-2, 96)))
-    data, others = dataset(toy(64), 8).repeat(6), toy(16, seed=1)
-    history = model.fit(data, epochs=2, validation_data=dataset(others, 8), verbose=0).history
+    model = tiny(input_shape=(64, 64, 3), **TRAINED)
+    model.compile(keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(5e-3, 96)))
+    data, others = dataset(toy(128), 16).repeat(6), toy(16, seed=1)
+    history = model.fit(data, epochs=2, validation_data=dataset(others, 16), verbose=0).history
     return model, history, others, model.predict(others["images"], verbose=0)
 
 
@@ -37,7 +38,7 @@ def test_fit_lowers_the_losses_and_they_sum_up(trained):
 def test_measuring_again_gives_the_same(trained, dataset):
     """The same anchors and proposals are drawn whenever it is only measured."""
     model, history, others, _ = trained
-    again = model.evaluate(dataset(others, 8), verbose=0, return_dict=True)
+    again = model.evaluate(dataset(others, 16), verbose=0, return_dict=True)
     assert again == {name: pytest.approx(history[f"val_{name}"][1], rel=1e-5) for name in ("loss", *LOSSES)}
 
 
@@ -81,7 +82,7 @@ def test_save_and_load(trained, dataset, tmp_path):
     assert again.least_size == model.least_size == 16
     for name, values in again(others["images"]).items():
         np.testing.assert_allclose(values, answers[name], rtol=1e-5, atol=1e-4, err_msg=name)
-    measured = again.evaluate(dataset(others, 8), verbose=0, return_dict=True)
+    measured = again.evaluate(dataset(others, 16), verbose=0, return_dict=True)
     assert measured == {name: pytest.approx(history[f"val_{name}"][1], rel=1e-5) for name in measured}
 
 
@@ -119,7 +120,7 @@ def test_answers_of_a_picture_do_not_depend_on_the_others(any_size, toy):
 
 def test_both_ways_of_cropping_answer_the_same(trained, tiny):
     model, _, others, expected = trained
-    other = tiny(input_shape=(64, 64, 3), normalization="batch", max_detections=30, roi="spatial_transformer")
+    other = tiny(input_shape=(64, 64, 3), **TRAINED, roi="spatial_transformer")
     other.set_weights(model.get_weights())
     for name, values in other(others["images"]).items():
         np.testing.assert_allclose(values, expected[name], rtol=1e-3, atol=1e-3, err_msg=name)
