@@ -83,7 +83,7 @@ def encode(
         boxes: `[..., 4]`; a box without size is coded as one of a hundredth of a pixel, so that nothing is
             infinite.
         anchors: `[..., 4]`, with area.
-        weights: factors of the four deltas, which bring them to a like size.
+        weights: factors of the four deltas, which bring them to a similar scale.
 
     Returns:
         `[..., 4]`: (dx, dy) in anchor sizes, (dw, dh) as logarithms of the ratio of sizes; times the weights.

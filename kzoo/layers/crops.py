@@ -39,9 +39,10 @@ def align(features: tf.Tensor, regions: tf.Tensor, pictures: tf.Tensor, samples:
         float32 `[P, samples, samples, C]`. Between the last pixel and the border the last pixel counts on,
         and beyond there is nothing.
     """
-    features, regions = tf.cast(features, tf.float32), tf.stop_gradient(regions)  # the kernel would have one
+    # The kernel has a gradient to the boxes, RoI Align has none.
+    features, regions = tf.cast(features, tf.float32), tf.stop_gradient(regions)
     # One row and one column more, so that there is something to interpolate with up to the very border.
-    # (Not by a padding: of no picture, as a replica may get, a symmetric one has no gradient.)
+    # (Not by tf.pad: the symmetric padding of an empty batch, which a replica may get, has no gradient.)
     features = tf.concat([features, features[:, -1:]], axis=1)
     features = tf.concat([features, features[:, :, -1:]], axis=2)
     top_left, bottom_right = regions[:, :2], regions[:, 2:]
@@ -54,8 +55,8 @@ def align(features: tf.Tensor, regions: tf.Tensor, pictures: tf.Tensor, samples:
 def transform(features: tf.Tensor, regions: tf.Tensor, pictures: tf.Tensor, samples: int) -> tf.Tensor:
     """The same as `align`, by a spatial transformer: gradients also flow to the regions.
 
-    The affine map of each region is made of its own coordinates: a scale and a shift (Jaderberg et al. 2015,
-    equations 1 and 2).
+    The affine map of each region is made of its own coordinates: a shift and a scale for each axis (Jaderberg
+    et al. 2015, equation 1; equation 2 has one scale for both).
     """
     size = tf.shape(features)[1:3]
     share = _reciprocal(size[::-1])  # of the features, that a pixel is
@@ -107,6 +108,7 @@ class CropRegions(keras.layers.Layer):
     def __init__(self, size: int, roi: str = "align", **kwargs):
         check_choice("roi", roi, ROI)
         super().__init__(autocast=False, **kwargs)  # regions stay in float32
+        self.supports_jit = False  # how many regions a level has is known only as it runs
         self.size = size
         self.roi = roi
 

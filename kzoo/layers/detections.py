@@ -89,7 +89,7 @@ class Detections(keras.layers.Layer):
     ):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        self.supports_jit = False  # the kernel of non-maximum suppression is none of XLA's
+        self.supports_jit = False  # XLA has no kernel for non-maximum suppression
         self.score_threshold = score_threshold
         self.nms_threshold = nms_threshold
         self.max_detections = max_detections

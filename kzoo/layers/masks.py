@@ -59,13 +59,13 @@ class PickMaskRegions(keras.layers.Layer):
     Inputs: regions `[B, R, 4]`; detections, a dict of `boxes [B, N, 4]` and `classes [B, N]`; boxes `[B, G,
     4]` and classes `[B, G]`, both optional. Output: a dict of `regions [P, 4]`; `pictures` int32 `[P]`; and
     `places` int32 `[P, 2]`, picture and number of the detection. The last one is an empty box that belongs to
-    nothing: TensorFlow's convolutions do not all know the gradient of none.
+    nothing: some of TensorFlow's convolutions cannot differentiate an empty batch.
     """
 
     def __init__(self, most_positives: int, **kwargs):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        self.supports_jit = False
+        self.supports_jit = False  # how many are picked is known only as it runs
         self.most_positives = most_positives
 
     def call(self, regions, detections, boxes=None, classes=None):
@@ -112,7 +112,7 @@ class Masks(keras.layers.Layer):
     def __init__(self, paste: bool = False, **kwargs):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        self.supports_jit = False
+        self.supports_jit = False  # how many detections there are is known only as it runs
         self.paste = paste
 
     def call(self, logits, picks, detections, images, classes=None):
@@ -123,10 +123,14 @@ class Masks(keras.layers.Layer):
         places = picks["places"]
         labels = tf.gather_nd(tf.pad(detections["classes"], [[0, 0], [0, 1]]), places)  # [P]
         masks = tf.sigmoid(masks_of_classes(logits, labels))  # [P, m, m]
-        if self.paste:
-            masks = _paste(masks, picks["regions"], height, width)
         # One place more in each picture, for the pick that belongs to no detection.
-        return tf.scatter_nd(places, masks, (batch, count + 1, height, width))[:, :count]
+        in_place = [
+            tf.scatter_nd(places, part, tf.concat([[batch, count + 1], tf.shape(part)[1:]], axis=0))[
+                :, :count
+            ]
+            for part in (masks, picks["regions"])
+        ]
+        return _paste(*in_place, height, width) if self.paste else in_place[0]
 
     def compute_output_spec(self, logits, picks, detections, images, classes=None):
         height, width = images.shape[1:3] if self.paste else logits.shape[1:3]
@@ -137,15 +141,21 @@ class Masks(keras.layers.Layer):
 
 
 def _paste(masks: tf.Tensor, boxes: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Masks float32 `[P, m, m]` in pixels of the picture, uint8 `[P, height, width]`."""
+    """Masks float32 `[B, N, m, m]` in pixels of the picture, uint8 `[B, N, height, width]`."""
     x = tf.range(tf.cast(width, tf.float32))[None] + 0.5
     y = tf.range(tf.cast(height, tf.float32))[None] + 0.5
 
     def of_one(mask_and_box):
         mask, box = mask_and_box
-        return tf.cast(masks_at(mask[None], box[None], x, y)[0] >= 0.5, tf.uint8)
+        return tf.cond(  # most places have no detection
+            box[2] > box[0],
+            lambda: tf.cast(masks_at(mask[None], box[None], x, y)[0] >= 0.5, tf.uint8),
+            lambda: tf.zeros((height, width), tf.uint8),
+        )
 
     # One after the other: the values before they are rounded take four times the memory of the answer. One
-    # more: of none, as a replica may get, map_fn makes no table whose size it does not know.
-    masks_and_boxes = tf.pad(masks, [[0, 1], [0, 0], [0, 0]]), tf.pad(boxes, [[0, 1], [0, 0]])
-    return tf.map_fn(of_one, masks_and_boxes, fn_output_signature=tf.TensorSpec((None, None), tf.uint8))[:-1]
+    # more: map_fn cannot stack no results, and a replica may get no picture.
+    flat = tf.reshape(masks, tf.concat([[-1], tf.shape(masks)[2:]], axis=0)), tf.reshape(boxes, (-1, 4))
+    one_more = tf.pad(flat[0], [[0, 1], [0, 0], [0, 0]]), tf.pad(flat[1], [[0, 1], [0, 0]])
+    pasted = tf.map_fn(of_one, one_more, fn_output_signature=tf.TensorSpec((None, None), tf.uint8))[:-1]
+    return tf.reshape(pasted, tf.concat([tf.shape(masks)[:2], [height, width]], axis=0))

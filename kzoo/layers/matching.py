@@ -7,7 +7,7 @@ from kzoo.classes import CROWD
 from kzoo.layers import boxes as box
 
 BACKGROUND, IGNORED = -1, -2
-CROWD_SHARE = 0.5  # of what lies in a crowd by so much of its area, nobody knows what it is
+CROWD_SHARE = 0.5  # a box with this share of its area inside a crowd is ignored
 
 
 def match(
@@ -20,7 +20,8 @@ def match(
 ) -> tf.Tensor:
     """Assigns each anchor an object, the background, or neither (Ren et al. 2015, section 3.1.2).
 
-    Neither is what lies half or more in a crowd, too, and what has no area: padding among proposals.
+    Boxes that lie by half or more in a crowd, and boxes without area (padding among proposals), are ignored
+    too, unless they answer for an object.
 
     Args:
         anchors: float32 `[A, 4]`, the same for all pictures, or `[B, A, 4]`.
@@ -61,14 +62,14 @@ def match(
 
     anchors = tf.convert_to_tensor(anchors)
     signature = tf.TensorSpec((anchors.shape[-2],), tf.int32)
-    pictures = (boxes, classes) if anchors.shape.rank == 2 else (boxes, classes, anchors)
-    # One picture more: of none, as a replica may get, map_fn makes no table whose width it does not know.
-    pictures = tuple(map(_one_more, pictures))
-    return tf.map_fn(of_one_picture, pictures, fn_output_signature=signature)[:-1]
-
-
-def _one_more(pictures: tf.Tensor) -> tf.Tensor:
-    return tf.pad(pictures, [[0, 1]] + [[0, 0]] * (len(pictures.shape) - 1))
+    # One picture more, without objects: map_fn cannot stack no results, and a replica may get no picture.
+    pictures = [
+        tf.pad(boxes, [[0, 1], [0, 0], [0, 0]]),
+        tf.pad(classes, [[0, 1], [0, 0]], constant_values=-1),
+    ]
+    if anchors.shape.rank == 3:
+        pictures.append(tf.pad(anchors, [[0, 1], [0, 0], [0, 0]]))
+    return tf.map_fn(of_one_picture, tuple(pictures), fn_output_signature=signature)[:-1]
 
 
 @keras.saving.register_keras_serializable("kzoo")

@@ -7,6 +7,7 @@ from kzoo.layers import boxes as box
 
 PROPOSAL_NMS_IOU = 0.7
 LEAST_SIDE = 1e-3  # pixels; what is smaller shows nothing
+TOO_SMALL = tf.float32.min  # in place of the logit of such a box: below all others
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -20,7 +21,7 @@ class Proposals(keras.layers.Layer):
         count_train: how many are taken on each level, and are proposed in all, where there are targets.
         count_test: the same where there are none.
         fixed: whether the proposals are constants to the layers behind them, as in the paper. Otherwise
-            gradients flow back to the deltas of those that are proposed; which ones are, has no gradient.
+            gradients flow back to the deltas of those that are proposed; the selection has none.
         **kwargs: `name`.
 
     Inputs: objectness (logits) `[B, A, 1]`, deltas `[B, A, 4]`, anchors (dict from level to `[A_l, 4]`),
@@ -31,7 +32,7 @@ class Proposals(keras.layers.Layer):
     def __init__(self, count_train: int = 2000, count_test: int = 1000, fixed: bool = True, **kwargs):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        self.supports_jit = False  # the kernel of non-maximum suppression is none of XLA's
+        self.supports_jit = False  # XLA has no kernel for non-maximum suppression
         self.count_train = count_train
         self.count_test = count_test
         self.fixed = fixed
@@ -70,7 +71,7 @@ def _best_boxes(objectness, deltas, anchors, count, image_shape):
     boxes = box.decode(tf.gather(deltas, anchor, batch_dims=1), tf.gather(anchors, anchor))
     boxes = box.clip(boxes, image_shape[1], image_shape[2])
     large_enough = tf.reduce_all(boxes[..., 2:] - boxes[..., :2] >= LEAST_SIDE, axis=-1)
-    return boxes, tf.where(large_enough, logits, logits.dtype.min)
+    return boxes, tf.where(large_enough, logits, TOO_SMALL)
 
 
 def _kept(levels: list[tuple[tf.Tensor, tf.Tensor]], count: int) -> tf.Tensor:
@@ -84,7 +85,7 @@ def _kept(levels: list[tuple[tf.Tensor, tf.Tensor]], count: int) -> tf.Tensor:
                 scores=logits,
                 max_output_size=tf.shape(boxes)[0],
                 iou_threshold=PROPOSAL_NMS_IOU,
-                score_threshold=logits.dtype.min,
+                score_threshold=TOO_SMALL / 2,
                 pad_to_max_output_size=False,
             )
             kept.append(chosen + before)

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from kzoo.layers import boxes as box
-from kzoo.layers.detections import detections_spec, no_detections, non_maximum_suppression
+from kzoo.layers.detections import Detections, detections_spec, no_detections, non_maximum_suppression
 from kzoo.layers.region_heads import REGION_DELTA_WEIGHTS
 
 # Pairs of region and class that come into question, the best of a picture. Of a region's classes 19 at most
@@ -14,8 +14,8 @@ LEAST_SIDE = 1e-2  # pixels; what is smaller shows nothing
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class RegionDetections(keras.layers.Layer):
-    """Detections from the logits and deltas of regions (Girshick 2015, section 2; Lin et al. 2017, FPN, 5.2).
+class RegionDetections(Detections):
+    """Detections from the logits and deltas of regions (Girshick 2015, section 3).
 
     The best pairs of region and class are decoded and clipped to the picture; then non-maximum suppression,
     class by class. With targets nothing is decoded: the answers are there, and empty.
@@ -30,20 +30,6 @@ class RegionDetections(keras.layers.Layer):
     up with zero boxes; images `[B, H, W, 3]`; classes `[B, G]` (optional, only looked at for being there).
     Output: a dict of `boxes [B, N, 4]`, `scores [B, N]`, `classes [B, N]`, `num_detections [B]`.
     """
-
-    def __init__(
-        self,
-        score_threshold: float = 0.05,
-        nms_threshold: float = 0.5,
-        max_detections: int = 100,
-        **kwargs,
-    ):
-        kwargs["dtype"] = "float32"
-        super().__init__(**kwargs)
-        self.supports_jit = False  # the kernel of non-maximum suppression is none of XLA's
-        self.score_threshold = score_threshold
-        self.nms_threshold = nms_threshold
-        self.max_detections = max_detections
 
     def call(self, logits, deltas, regions, images, classes=None):
         batch = tf.shape(logits)[0]
@@ -65,10 +51,3 @@ class RegionDetections(keras.layers.Layer):
 
     def compute_output_spec(self, logits, deltas, regions, images, classes=None):
         return detections_spec(logits.shape[0])
-
-    def get_config(self):
-        return super().get_config() | {
-            "score_threshold": self.score_threshold,
-            "nms_threshold": self.nms_threshold,
-            "max_detections": self.max_detections,
-        }

@@ -5,7 +5,7 @@ from keras import layers
 
 from kzoo.layers.batch_norm import BatchNorm
 
-# Deltas of regions are smaller than those of anchors: factors that bring them to a like size (torchvision).
+# Deltas of regions are smaller than those of anchors: torchvision's factors bring them to a similar scale.
 REGION_DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
@@ -63,7 +63,7 @@ def mask_head(
     x = layers.Conv2DTranspose(
         channels, 2, 2, activation="relu", kernel_initializer="he_normal", name="mask_head_up"
     )(x)
-    return layers.Conv2D(num_classes, 1, kernel_initializer=_normal(0.01), name="mask_head_out")(x)
+    return layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", name="mask_head_out")(x)
 
 
 def _normal(stddev: float) -> keras.initializers.Initializer:

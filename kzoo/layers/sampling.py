@@ -23,7 +23,7 @@ def sample(
 
     Returns:
         Indices int32 `[B, count]` and whether they were drawn, bool `[B, count]`: positives first, then
-        background, then what fills up where there are too few of both.
+        background, then padding where there are too few of both.
     """
     candidates = tf.shape(matches)[1]
 
@@ -47,7 +47,7 @@ class _Sampler(keras.layers.Layer):
     def __init__(self, count: int, positive_share: float, **kwargs):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        self.supports_jit = False  # `tf.map_fn` over pictures of unknown number
+        self.supports_jit = False  # how many are drawn is known only as it runs
         self.count = count
         self.positive_share = positive_share
         self.seed_generator = keras.random.SeedGenerator()
@@ -82,8 +82,8 @@ class SampleAnchors(_Sampler):
         shape = tf.shape(matches)
         picture = tf.broadcast_to(tf.range(shape[0])[:, None], tf.shape(indices))
         place = tf.boolean_mask(tf.stack([picture, indices], axis=-1), drawn)  # [S, 2]
-        chosen = tf.scatter_nd(place, tf.ones_like(place[:, 0]), shape)
-        return tf.where(chosen > 0, matches, IGNORED)
+        chosen = tf.scatter_nd(place, tf.ones_like(place[:, 0], tf.float32), shape)  # no int32 on a GPU
+        return tf.where(chosen > 0.0, matches, IGNORED)
 
     def compute_output_spec(self, matches, training=None):
         return keras.KerasTensor(matches.shape, "int32")
@@ -93,8 +93,8 @@ class SampleAnchors(_Sampler):
 class SampleRegions(_Sampler):
     """The regions that the second stage looks at: of all proposals a sample to learn from, else all.
 
-    With targets the true boxes are proposals, too, and of them all a sample is drawn (Girshick 2015, section
-    2.3; He et al. 2017, section 3.1). Positives come first, background behind them, zero boxes fill up.
+    With targets the true boxes are added, as in torchvision, and of them all a sample is drawn (Girshick
+    2015, section 2.3; He et al. 2017, section 3.1). Positives come first, then background, then zero boxes.
 
     Args:
         count: how many are drawn.

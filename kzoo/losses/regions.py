@@ -11,6 +11,12 @@ from kzoo.losses.detection import count_of, matched_classes
 from kzoo.losses.loss_layer import LossLayer
 
 
+def mean_of_sample(loss: tf.Tensor, matches: tf.Tensor) -> tf.Tensor:
+    """The mean loss of all that is not ignored, of `[B, A]` each; nothing where all is."""
+    sampled = matches != IGNORED
+    return tf.reduce_sum(tf.where(sampled, loss, 0.0)) / count_of(sampled)
+
+
 @keras.saving.register_keras_serializable("kzoo")
 class ObjectnessLoss(LossLayer):
     """Whether there is an object: mean cross-entropy of the sampled anchors (Ren et al. 2015, equation 1).
@@ -23,9 +29,7 @@ class ObjectnessLoss(LossLayer):
         if classes is not None:
             targets = tf.cast(matches >= 0, tf.float32)
             loss = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits[..., 0])
-            sampled = matches != IGNORED
-            loss = tf.reduce_sum(tf.where(sampled, loss, 0.0)) / count_of(sampled)
-            self.add_named_loss(loss, tf.shape(logits)[0])
+            self.add_named_loss(mean_of_sample(loss, matches), tf.shape(logits)[0])
         return logits
 
     def compute_output_spec(self, logits, matches, classes=None):
@@ -44,9 +48,7 @@ class RegionClassificationLoss(LossLayer):
         if classes is not None:
             targets = 1 + matched_classes(matches, classes, logits.shape[-1] - 1)  # [B, R]
             loss = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
-            sampled = matches != IGNORED
-            loss = tf.reduce_sum(tf.where(sampled, loss, 0.0)) / count_of(sampled)
-            self.add_named_loss(loss, tf.shape(logits)[0])
+            self.add_named_loss(mean_of_sample(loss, matches), tf.shape(logits)[0])
         return logits
 
     def compute_output_spec(self, logits, matches, classes=None):
@@ -58,22 +60,23 @@ class MaskLoss(LossLayer):
     """Which pixels of a region are its object's: mean cross-entropy of its class's mask (He et al. 2017, 3).
 
     The true masks are sampled where the predicted ones are told: in the middle of each part of the region.
+    They are constants: no gradient moves a region to where its true mask is easier.
 
-    Inputs: logits `[P, m, m, C]`; picks, a dict of `regions [P, 4]` and `pictures [P]`; masks `[B, G, M, M]`,
-    0 to 1 within the true boxes; boxes `[B, G, 4]` and classes `[B, G]`. The last three are optional. Output:
-    the logits, in float32.
+    Inputs: logits `[P, m, m, C]`; picks, as `kzoo.layers.masks.PickMaskRegions` gives them; masks `[B, G, M,
+    M]`, 0 to 1 within the true boxes; boxes `[B, G, 4]` and classes `[B, G]`. The last three are optional.
+    Output: the logits, in float32.
     """
 
     def call(self, logits, picks, masks=None, boxes=None, classes=None):
         if masks is not None and boxes is not None and classes is not None:
-            regions, pictures = picks["regions"], picks["pictures"]
+            regions, pictures = tf.stop_gradient(picks["regions"]), picks["pictures"]
             # No object where there is none: a box without area, in which nothing lies.
             boxes = tf.pad(tf.where(classes[..., None] >= 0, boxes, 0.0), [[0, 0], [0, 1], [0, 0]])
             iou = box.pairwise_iou(regions[:, None], tf.gather(boxes, pictures))[:, 0]  # [P, G + 1]
             positive = tf.where(tf.reduce_max(iou, axis=1) >= REGION_IOU)[:, 0]
             match = tf.stack([pictures, tf.argmax(iou, axis=1, output_type=tf.int32)], axis=1)  # [P, 2]
-            match = tf.gather(match, positive)
-            x, y = centres(tf.gather(regions, positive), logits.shape[1])
+            regions, match = tf.gather(regions, positive), tf.gather(match, positive)
+            x, y = centres(regions, logits.shape[1])
             true_masks = tf.cast(tf.gather_nd(masks, match), tf.float32)
             targets = masks_at(true_masks, tf.gather_nd(boxes, match), x, y)  # [P, m, m]
             labels = tf.gather_nd(classes, match)

@@ -79,7 +79,7 @@ def faster_rcnn(
         roi: how proposals are cropped. `"align"`: RoI Align, to which they are constants, as in the paper.
             `"spatial_transformer"`: the same crops by a sampler whose affine grid is made of the proposal's
             coordinates (Jaderberg et al. 2015), so that the second stage's losses also teach the first
-            stage's boxes.
+            stage's boxes: through the crop, and through the box that is refined.
         roi_size: parts of a crop along each side.
         roi_samples: proposals of a picture that the second stage learns from; at most a quarter with an
             object.

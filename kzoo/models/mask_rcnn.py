@@ -50,7 +50,8 @@ def mask_rcnn(
 
     Args:
         num_classes: how many classes of objects there are; the background is none.
-        input_shape: `(height, width, 3)` of the pictures in pixels, None for any.
+        input_shape: `(height, width, 3)` of the pictures in pixels, None for any. Height and width are at
+            least the stride of the coarsest level, 4 pixels for one anchor size up to 64 for five.
         backbone: as for `faster_rcnn`.
         freeze_statistics: as for `faster_rcnn`.
         pyramid_channels: channels of every level of the pyramid, and of the first stage.
@@ -119,7 +120,7 @@ def mask_rcnn(
         nms_threshold=nms_threshold,
         max_detections=max_detections,
     )
-    images, boxes, classes = stages.inputs.values()
+    images, boxes, classes = (stages.inputs[name] for name in ("images", "boxes", "classes"))
     masks = keras.Input((None, None, None), dtype="uint8", name="masks", optional=True)  # [B, G, m, m]
 
     picks = PickMaskRegions(stages.most_positives, name="mask_regions")(

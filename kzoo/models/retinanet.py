@@ -71,9 +71,10 @@ def retinanet(
 
     Returns:
         A model with inputs `images [B, H, W, 3]` (RGB, 0-255) and, to train, `boxes [B, G, 4]` (xyxy in
-        pixels) and `classes [B, G]` (-1 is padding). Its losses are `classification` and `box`. Its answers
-        are a dict of `boxes [B, N, 4]`, `scores [B, N]` (best first), `classes [B, N]` and `num_detections
-        [B]`, with N = `max_detections`, filled up with zero boxes, zero scores and class -1.
+        pixels) and `classes [B, G]` (-1 is padding, -2 a crowd that is ignored). Its losses are
+        `classification` and `box`. Its answers are a dict of `boxes [B, N, 4]`, `scores [B, N]` (best first),
+        `classes [B, N]` and `num_detections [B]`, with N = `max_detections`, filled up with zero boxes, zero
+        scores and class -1.
 
     Raises:
         ValueError: an option has a value that it does not take; the message has the option, the value and

@@ -137,7 +137,7 @@ class Run:
         images = _first_pictures(test)["images"]
         expected, served = model.predict_on_batch(images), load(self.exported).predict(images)
         for name, values in expected.items():
-            difference = np.abs(served[name] - values).max()
+            difference = np.abs(served[name].astype(np.float64) - values).max()
             if not difference <= 1e-4:
                 raise RuntimeError(f"{self.exported}: {name} differ from the model's by {difference:.3g}.")
 
