@@ -73,17 +73,15 @@ def test_finds_discs_with_their_pixels(trained, assert_found):
     _, _, others, answers = trained
     places = assert_found(answers, others)
     assert len(places) == 28
-    of_masks, of_boxes = [], []
+    overlaps = []
     for picture, number, best in places:
         true = paste(others["masks"][picture, number], others["boxes"][picture, number], (64, 64))
-        for overlaps, mask in (
-            (of_masks, answers["masks"][picture, best]),
-            (of_boxes, np.ones([28, 28], np.float32)),
-        ):
-            found = paste(mask, answers["boxes"][picture, best], (64, 64))
-            overlaps.append((true & found).sum() / (true | found).sum())
-    assert np.median(of_masks) > 0.7 and np.mean(np.array(of_masks) > 0.6) > 0.8
-    assert np.mean(of_masks) > np.mean(of_boxes) + 0.05  # it is the masks that are round
+        found = paste(answers["masks"][picture, best], answers["boxes"][picture, best], (64, 64))
+        overlaps.append((true & found).sum() / (true | found).sum())
+    assert min(overlaps) > 0.6 and np.median(overlaps) > 0.8
+    masks = np.stack([answers["masks"][picture, best] for picture, _, best in places])
+    assert masks[:, 7:21, 7:21].mean() > 0.8  # discs: what is in the middle is theirs, the corners are not
+    assert masks[:, ::27, ::27].mean() < 0.3
 
 
 def assert_pasted(pasted, answers):
