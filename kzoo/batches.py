@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kzoo.classes import CROWD
+
 
 def check_data(model: keras.Model, argument: str, data: object, *, targets: bool) -> None:
     """Raises an error if data is not what a model takes.
@@ -17,8 +19,8 @@ def check_data(model: keras.Model, argument: str, data: object, *, targets: bool
         targets: whether the model is to learn from it, or to be measured.
 
     Raises:
-        ValueError: pictures have another shape than the model takes, a target is missing, or the classes are
-            not those that the model was built for.
+        ValueError: pictures have another shape than the model takes, a target is missing, targets do not go
+            together, or the classes are not those that the model was built for.
     """
     batch = data.element_spec if isinstance(data, tf.data.Dataset) else data
     if isinstance(data, tf.data.Dataset) and isinstance(batch, tuple):
@@ -42,6 +44,9 @@ def check_data(model: keras.Model, argument: str, data: object, *, targets: bool
         )
     check_pictures(model, argument, shapes["images"])
     if targets:
+        _check_targets(argument, {name: shapes[name] for name in wanted})
+        if isinstance(data, dict):
+            _check_values(argument, data)
         _check_classes(model, argument, data)
 
 
@@ -82,6 +87,38 @@ def _shapes(batch: object) -> dict[str, tuple[int | None, ...]] | None:
     if any(shape.rank is None for shape in known.values() if isinstance(shape, tf.TensorShape)):
         return None
     return {name: tuple(shape) for name, shape in known.items()}
+
+
+def _check_targets(argument: str, shapes: dict[str, tuple[int | None, ...]]) -> None:
+    """Refuses targets of shapes that do not go together."""
+    expected = {"boxes": "[B, G, 4]", "classes": "[B, G]", "masks": "[B, G, m, m]"}
+    for name, shape in shapes.items():
+        if name in expected and len(shape) != expected[name].count(",") + 1:
+            raise ValueError(f"{argument}: {name} of shape {shape}, but {expected[name]} is expected.")
+    slots = {name: shape[1] for name, shape in shapes.items() if name in expected and shape[1] is not None}
+    if len(set(slots.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in slots.items())
+        raise ValueError(f"{argument}: boxes, classes and masks of a picture differ in number: {told}.")
+    if "masks" in shapes:
+        height, width = shapes["masks"][2:]
+        in_pixels = None not in (height, width) and (height, width) == shapes["images"][1:3]
+        if in_pixels or (None not in (height, width) and height != width):
+            raise ValueError(
+                f"{argument}: masks of {height} by {width} seem to be in pixels of the picture. Each is to "
+                "be told within its box, m by m: kzoo.data.masks.within_box(mask, box) makes one so."
+            )
+
+
+def _check_values(argument: str, arrays: dict[str, object]) -> None:
+    """Refuses arrays of targets with values that they cannot have."""
+    if "classes" in arrays and np.min(arrays["classes"], initial=0) < CROWD:
+        raise ValueError(
+            f"{argument}: class {np.min(arrays['classes'])} is in it; classes are counted from 0, -1 is "
+            f"padding and {CROWD} a crowd."
+        )
+    if "masks" in arrays and np.max(arrays["masks"], initial=0) > 1:
+        highest = np.max(arrays["masks"])
+        raise ValueError(f"{argument}: masks have values up to {highest}; 0 and 1 are expected.")
 
 
 def _check_classes(model: keras.Model, argument: str, data: object) -> None:

@@ -14,14 +14,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
-import tensorflow as tf
-
 import kzoo
 from kzoo import command_line, training
-from kzoo.layers.crops import ROI
 from kzoo.visualize import compare_trainings
 
+ROI = ("align", "spatial_transformer")
+SECOND_STAGE = ("classification", "box")
 COMPARED = ("rpn_box", "box", "val_AP")  # a loss of each stage, and what comes of it
 
 
@@ -69,27 +67,29 @@ def train_with(roi: str, settings: Settings) -> dict[str, float]:
     run.fit(model, train, validation)
     run.measure(model, test)
     run.export(model, test)
-    run.summary()
-    return run.metrics | {"pull": pull_on_proposals(model, next(iter(validation)))}
+    return run.metrics | pull_on_proposals(model, next(iter(validation)))
 
 
-def pull_on_proposals(model: keras.Model, batch: dict[str, tf.Tensor]) -> float:
-    """The norm of the second stage's gradient by the last weights of the first stage's box head."""
+def pull_on_proposals(model: "kzoo.ZooModel", batch: dict) -> dict[str, float]:
+    """The norm of each second-stage loss's gradient by the last weights of the first stage's box head."""
+    import tensorflow as tf
+
     kernel = model.get_layer("rpn_box_head_out").kernel.value
-    with tf.GradientTape() as tape:
-        model(batch, training=False)
-        loss = tf.add_n([loss for name in ("classification", "box") for loss in model.get_layer(name).losses])
-    gradient = tape.gradient(loss, kernel, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return float(tf.norm(gradient))
+    pulls = {}
+    for name in SECOND_STAGE:
+        with tf.GradientTape() as tape:
+            model(batch, training=False)
+            [loss] = model.get_layer(name).losses
+        gradient = tape.gradient(loss, kernel, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        pulls[f"pull of {name}"] = float(tf.norm(gradient))
+    return pulls
 
 
 def main(settings: Settings) -> None:
     """Trains twice, and compares."""
     figures = {roi: train_with(roi, settings) for roi in ROI}
-    shown = {
-        roi: {name: values[name] for name in ("AP", "AP50", "AP75", "seconds", "pull")}
-        for roi, values in figures.items()
-    }
+    names = ("AP", "AP50", "AP75", "seconds", *(f"pull of {name}" for name in SECOND_STAGE))
+    shown = {roi: {name: values[name] for name in names} for roi, values in figures.items()}
     (settings.output / "comparison.json").write_text(json.dumps(shown, indent=2) + "\n", encoding="utf-8")
     logs = {roi: settings.output / roi / "log.csv" for roi in ROI}
     compare_trainings(logs, COMPARED, settings.output / "comparison.png")

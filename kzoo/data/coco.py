@@ -18,7 +18,7 @@ import re
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -118,12 +118,17 @@ class Coco:
         check_split(self.info, name)
         file, listed = self._files[name], self._pictures[name]
         faults = Faults(f'{self.info.spec}, split "{name}"')
+        drawn = len(listed) < len(file.pictures)
+        # Which of the splits that were drawn from one file they belong to, nobody knows.
+        strays = Faults(f"{self.info.spec}, all splits") if drawn else faults
         known = {picture["id"] for picture in file.pictures}
         for picture, annotations in file.annotations.items():
             for annotation in annotations if picture not in known else ():
                 told = f"{file.path}, annotation {annotation['id']}: no picture has its image_id"
                 told = f"{told} {shortened(annotation.get('image_id'))}; expected the id of one of `images`"
-                faults.add(f"image_id {picture}", told)
+                strays.add(f"image_id {picture}", told)
+        if drawn:
+            strays.close(len(file.pictures), strict=strict)
         folder = self._find_folder(name)
         with ThreadPoolExecutor(_THREADS) as pool:
             sizes = list(pool.map(partial(_check_picture, file.path, folder), listed))
@@ -269,6 +274,14 @@ def _number(found: object) -> float:
 
 def _parse(path: Path) -> _File:
     """A file of instances, of which the layout is checked, but not what single annotations say."""
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; expected COCO's instances as JSON")
+    state = path.stat()
+    return _parse_version(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)  # each split of a recipe opens the same files
+def _parse_version(path: Path, modified: int, size: int) -> _File:
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

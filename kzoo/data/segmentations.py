@@ -27,7 +27,15 @@ def check_segmentation(found: object, size: tuple[int, int]) -> list[np.ndarray]
     if not isinstance(found, list) or not found:
         told = "no segmentation" if found in (None, []) else f"segmentation {shortened(found)}"
         raise ValueError(f"{told}; expected {EXPECTED}")
-    return [_check_polygon(polygon, size) for polygon in found]
+    polygons = [_check_polygon(polygon, size) for polygon in found]
+    if not any(map(_area, polygons)):
+        raise ValueError("segmentation has polygons without area; expected those around the object")
+    return polygons
+
+
+def _area(polygon: np.ndarray) -> float:
+    x, y = polygon.reshape(-1, 2).T
+    return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
 
 
 def to_rle(segmentation: list[np.ndarray] | dict, size: Sequence[int]) -> dict:
@@ -83,6 +91,8 @@ def _check_rle(found: dict, size: tuple[int, int]) -> dict:
             f"segmentation has counts of {pixels} pixels; expected {height * width}, "
             f"those of {width} x {height}"
         )
+    if not runs[1::2].any():
+        raise ValueError("segmentation has no pixel; expected those of the object")
     if isinstance(counts, str):
         return {"size": [height, width], "counts": counts.encode()}
     return coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)

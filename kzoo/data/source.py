@@ -16,6 +16,7 @@ import numpy as np
 
 from kzoo.checks import check_choice
 from kzoo.data.faults import DataError
+from kzoo.tasks import TASKS
 
 MASKED = ("segmentation", "instance_segmentation")  # the tasks that are about the pixels of each object
 ROUNDING = 1.0  # pixels that a box may lie outside its picture
@@ -102,13 +103,17 @@ def open_source(
     if not isinstance(spec, str):
         raise DataError(f"the data must be named by text such as 'shapes' or 'voc:DIR', got {spec!r}")
     scheme, _, where = spec.partition(":")
+    if spec and scheme not in _SCHEMES and Path(spec).is_dir():
+        raise DataError(f"data {spec!r} is a directory of which kind? Write 'voc:{spec}' or 'coco:{spec}'")
     check_name(f"data {spec!r}", "kind of data", scheme, _SCHEMES)
+    check_name(spec, "task", task, TASKS)
     if classes is not None:
         classes = check_classes(classes, "classes")
     source = _SCHEMES[scheme](spec, where, task, classes, seed)
     if task not in source.info.tasks:
         teaches = ", ".join(source.info.tasks)
-        raise DataError(f"{spec}: task={task!r} cannot be learnt from it; what can: {teaches}")
+        masks = ", for no annotation has a mask" if task in MASKED else ""
+        raise DataError(f"{spec}: task={task!r} cannot be learnt from it{masks}; what can: {teaches}")
     return source
 
 
@@ -197,8 +202,11 @@ def _open_coco(spec: str, where: str, task: str, classes: tuple[str, ...] | None
     if not where:
         expected = "'coco:DIR' or 'coco:INSTANCES.json,IMAGE_DIR'"
         raise DataError(f"{spec!r} lacks the directory; expected {expected}")
-    file, _, pictures = where.partition(",")
-    if not pictures or Path(where).expanduser().is_dir():
+    file, comma, pictures = where.partition(",")
+    if comma and not (file and pictures):
+        missing = "directory behind" if file else "file before"
+        raise DataError(f"{spec!r} lacks the {missing} the comma; expected 'coco:INSTANCES.json,IMAGE_DIR'")
+    if not comma or Path(where).expanduser().is_dir():
         directory = _folder(spec, where, "a directory with instances_SPLIT.json, or INSTANCES.json,IMAGE_DIR")
         return Coco(spec, directory, task=task, classes=classes)
     directory = _folder(spec, pictures, "the directory of the pictures behind the comma")

@@ -253,6 +253,8 @@ RUNS = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]}
         ({"segmentation": RUNS | {"counts": "\ud800é"}}, "no mask is written as", "COCO's run lengths"),
         ({"segmentation": RUNS | {"counts": "O"}}, "a run of negative length", "COCO's run lengths"),
         ({"segmentation": RUNS | {"counts": "0T3"}}, "counts of 100 pixels", "2400"),
+        ({"segmentation": RUNS | {"counts": [2400]}}, "has no pixel", "those of the object"),
+        ({"segmentation": [[1, 1, 2, 2, 3, 3]]}, "polygons without area", "around the object"),
     ],
 )
 def test_faults_of_an_annotation_are_told_and_left_out(write, tmp_path, wrong, found, expected):
@@ -320,6 +322,16 @@ def test_more_than_a_tenth_of_the_pictures_with_faults(write):
         open_split(write(found), task="detection", strict=False)
 
 
+def test_annotations_of_no_picture_count_against_the_whole_file_that_splits_are_drawn_of(write, tmp_path):
+    strays = [annotation(100 + number, 1000 + number) for number in range(3)]
+    write(instances(40, [*(annotation(number, number) for number in range(1, 41)), *strays]), folder="all")
+    source = open_source(f"coco:{tmp_path / 'instances_train.json'},{tmp_path / 'all'}")
+    with pytest.warns(DataWarning, match="all splits: 3 faults in 3 of 40 pictures"):
+        assert len(source.split("val")) == 4
+    with pytest.raises(DataError, match="no picture has its image_id 1000"):
+        source.split("val", strict=True)
+
+
 def entries(**first):
     """A whole file but for the first entry of each named part."""
     whole = instances(1, [annotation(1)])
@@ -364,7 +376,7 @@ def test_files_that_are_none_of_coco(write, tmp_path, found, told):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match=r"no\.json: .*No such file"):
+    with pytest.raises(DataError, match=r"no\.json: there is no such file"):
         open_source(f"coco:{tmp_path / 'no.json'},{tmp_path}")
 
 

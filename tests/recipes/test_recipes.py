@@ -179,7 +179,9 @@ def test_the_road_between_the_stages_is_compared(recipe, tmp_path):
     for roi in ("align", "spatial_transformer"):
         check_run(directory / roi, ("circle", "square", "triangle", "star", "ring"), None, STAGES)
     figures = json.loads((directory / "comparison.json").read_text())
-    assert figures["align"]["pull"] == 0 < figures["spatial_transformer"]["pull"]
+    for loss in ("classification", "box"):
+        pulls = [figures[roi][f"pull of {loss}"] for roi in ("align", "spatial_transformer")]
+        assert pulls[0] == 0 < pulls[1]
     assert min(Image.open(directory / "comparison.png").size) > 100
 
 
