@@ -32,7 +32,8 @@ class Anchors(keras.layers.Layer):
     """The anchors of every level of a pyramid.
 
     The anchor of row i and column j is centred at pixel (j * stride, i * stride): where a stack of
-    symmetrically padded convolutions looks, and where torchvision puts it.
+    symmetrically padded convolutions looks, and where torchvision puts it. (Where a side is no multiple of
+    the coarsest stride, torchvision spreads a level's anchors evenly; here they keep their stride.)
 
     Args:
         sizes: for each level, finest first, the sides in pixels of its anchors.

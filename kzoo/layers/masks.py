@@ -103,6 +103,9 @@ class Masks(keras.layers.Layer):
         paste: whether masks are given in pixels of the picture, where the probability is 0.5 or more.
         **kwargs: `name`.
 
+    A mask is pasted where its box is, to the fraction of a pixel; torchvision rounds boxes to pixels first,
+    and its masks are a little larger.
+
     Inputs: logits `[P, m, m, C]`; picks, as `PickMaskRegions` gives them; detections, a dict of `classes
     [B, N]` among others; images `[B, H, W, 3]`; classes `[B, G]` (optional, only looked at for being there).
     Output: float32 `[B, N, m, m]`, probabilities within the box of each detection; or, pasted, uint8 `[B, N,

@@ -68,6 +68,9 @@ class Run:
         schedule = CosineSchedule(self.settings.learning_rate, steps=steps, minutes=minutes)
         check_data(model, "train", train, targets=True)
         check_data(model, "validation", validation, targets=True)
+        most = max(map(len, train.pictures.classes), default=0) if hasattr(train, "pictures") else 0
+        if most > self.max_detections:
+            print(f"A picture has {most} objects; max_detections={self.max_detections} are found at most.")
         self._begin()
         self.model_name = model.zoo_name
         start, first_step = time.monotonic(), int(model.optimizer.iterations)
