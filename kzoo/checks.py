@@ -45,6 +45,12 @@ def _quote(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
+def check_boolean(option: str, value: object) -> None:
+    """Raises a `ValueError` unless `value` is True or False; text such as "no" would count as true."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{option}={value!r}: True or False is expected.")
+
+
 def check_integer(option: str, value: object, least: int) -> None:
     """Raises a `ValueError` unless `value` is a whole number of at least `least`."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:

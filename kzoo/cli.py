@@ -104,7 +104,7 @@ def evaluate(
 
     Args:
         model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME.
-        data: shapes, voc:DIR, coco:DIR, ...
+        data: shapes, voc:DIR, coco:DIR or coco:INSTANCES.json,PICTURES.
         split: the part of the data.
         image_size: height and width that the model is given, where it takes any; by default the pictures'.
         batch_size: pictures at a time.
@@ -118,11 +118,16 @@ def evaluate(
         if image_size and image_size != trained.input_size:
             raise ValueError(f"image_size={image_size}: {model} takes {trained.input_size}.")
         image_size = trained.input_size
+    info = kzoo.data.info(data)
+    if trained.labels and not set(info.classes) <= set(trained.labels):
+        raise ValueError(
+            f"{data} has the classes {', '.join(info.classes)}; {model} knows {', '.join(trained.labels)}."
+        )
     masks = "instance_segmentation"
     batches = kzoo.data.load(
         data,
         split=split,
-        task=masks if trained.finds_masks and masks in kzoo.data.info(data).tasks else "detection",
+        task=masks if trained.finds_masks and masks in info.tasks else "detection",
         image_size=image_size or None,
         batch_size=batch_size,
         classes=trained.labels,

@@ -171,6 +171,11 @@ def test_eval_hands_max_detections_on(capsys, use, monkeypatch):
     ("changes", "arguments", "message"),
     [
         ({"num_classes": 2}, (), "shapes has 5 classes (circle, "),
+        (
+            {"labels": ("dog",)},
+            (),
+            "has the classes circle, square, triangle, star, ring; model.keras knows dog",
+        ),
         ({}, ("--image-size", "32", "32"), "image_size=(32, 32): model.keras takes (64, 64)"),
         ({"input_size": (None, None)}, ("--image-size", "32"), "image_size=(32,): give (height, width)"),
         ({}, ("--split", "valid"), 'shapes: split="valid": unknown. Nearest: "val"'),

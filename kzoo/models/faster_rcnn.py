@@ -7,6 +7,7 @@ import keras
 
 from kzoo.backbones import features_of
 from kzoo.checks import (
+    check_boolean,
     check_choice,
     check_input_shape,
     check_integer,
@@ -187,6 +188,8 @@ def two_stages(
     check_integer("head_units", head_units, least=1)
     check_integer("max_detections", max_detections, least=1)
     check_number("box_loss_weight", box_loss_weight, least=0)
+    check_boolean("freeze_statistics", freeze_statistics)
+    check_boolean("match_best", match_best)
     check_number("score_threshold", score_threshold, least=0, most=1)
     check_number("nms_threshold", nms_threshold, least=0, most=1)
     check_numbers("anchor_sizes", anchor_sizes, most=MOST_LEVELS)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from kzoo.checks import check_integer
+from kzoo.checks import check_boolean, check_integer
 from kzoo.layers.crops import CropRegions
 from kzoo.layers.masks import Masks, PickMaskRegions
 from kzoo.layers.region_heads import mask_head
@@ -96,6 +96,7 @@ def mask_rcnn(
         model.fit(data)
         masks = model.predict(images)["masks"]
     """
+    check_boolean("paste_masks", paste_masks)
     check_integer("mask_channels", mask_channels, least=1)
     check_integer("mask_roi_size", mask_roi_size, least=1)
     stages = two_stages(

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import keras
 
 from kzoo.backbones import features_of
-from kzoo.checks import check_input_shape, check_integer, check_normalization, check_number, check_numbers
+from kzoo.checks import (
+    check_boolean,
+    check_input_shape,
+    check_integer,
+    check_normalization,
+    check_number,
+    check_numbers,
+)
 from kzoo.layers.anchors import OCTAVE_SCALES, Anchors
 from kzoo.layers.detections import Detections
 from kzoo.layers.heads import dense_head, prior_bias
@@ -93,6 +100,8 @@ def retinanet(
     check_number("focal_alpha", focal_alpha, least=0, most=1)
     check_number("focal_gamma", focal_gamma, least=0)
     check_number("box_loss_weight", box_loss_weight, least=0)
+    check_boolean("freeze_statistics", freeze_statistics)
+    check_boolean("match_best", match_best)
     check_number("score_threshold", score_threshold, least=0, most=1)
     check_number("nms_threshold", nms_threshold, least=0, most=1)
     check_numbers("anchor_sizes", anchor_sizes, most=MOST_LEVELS)

@@ -313,6 +313,8 @@ def test_options_reach_the_parts(tiny):
         ({"roi": "pool"}, 'roi="pool": unknown. Known: "align", "spatial_transformer"'),
         ({"roi": "aling"}, 'roi="aling": unknown. Nearest: "align"'),
         ({"roi": None}, "roi=None: unknown"),
+        ({"match_best": "no"}, "match_best='no': True or False is expected"),
+        ({"freeze_statistics": 1}, "freeze_statistics=1: True or False is expected"),
         ({"backbone": "resnet5"}, 'backbone="resnet5": unknown. Nearest: "resnet50"'),
         ({"box_loss": "iou"}, 'box_loss="iou": unknown. Nearest: "giou"'),
         ({"normalization": "group"}, "normalization='group': None or \"batch\""),

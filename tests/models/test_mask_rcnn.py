@@ -265,6 +265,7 @@ def test_options_reach_the_parts(tiny):
     [
         ({"mask_channels": 0}, "mask_channels=0: a whole number of at least 1"),
         ({"mask_roi_size": 0}, "mask_roi_size=0: a whole number of at least 1"),
+        ({"paste_masks": "yes"}, "paste_masks='yes': True or False is expected"),
         ({"roi": "pool"}, 'roi="pool": unknown. Known: "align", "spatial_transformer"'),
         ({"roi_samples": 3}, "roi_samples=3: a whole number of at least 4"),
         ({"mask_chanels": 3}, 'option="mask_chanels": unknown. Nearest: "mask_channels"'),
