@@ -5,6 +5,10 @@
 DIR holds JPEGImages, Annotations and ImageSets/Main, or pictures and annotations side by side. A small
 residual backbone, three levels of pyramid and strong augmentation: made for hundreds of pictures and a few
 cores.
+
+Takes: the minutes given, and half a minute to start, to measure and to export.
+Reached: AP 0.584, AP50 0.900 on the test pictures of BCCD (205 to learn from) in 15 minutes on two cores
+(docs/results.md).
 """
 
 from dataclasses import dataclass

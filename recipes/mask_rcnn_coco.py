@@ -5,6 +5,10 @@
 DIR holds instances_train.json and instances_val.json, and the pictures in train/ and val/; masks are polygons
 or run lengths. A small residual backbone, three levels of pyramid and strong augmentation: made for hundreds
 of pictures, many small objects in each, and a few cores.
+
+Takes: the minutes given, and half a minute to start, to measure and to export.
+Reached: mask AP 0.407, mask AP50 0.673 on 30 pictures of cell nuclei (120 to learn from, --any-way-up
+--max-detections 300) in 20 minutes on two cores (docs/results.md).
 """
 
 from dataclasses import dataclass
