@@ -7,8 +7,9 @@ Torchvision's `maskrcnn_resnet50_fpn` counts the background as a class: what its
 background's box and mask is left out. Prints the largest differences of every stage, and the losses beside
 each other, as Markdown tables.
 
-What is expected is rounding. It can decide whether a box overlaps a better one by too much, so that single
-proposals differ; and true masks are told within their boxes here, in pixels there, which the mask loss shows.
+Only differences of rounding are expected. Rounding can decide whether a box overlaps a better one by too
+much, so that single proposals differ; and true masks are given relative to their boxes here, in pixels there,
+which the mask loss shows.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from kzoo.data.masks import within_box
 from kzoo.zoo_model import ZooModel
 
 # Each layer with weights: torchvision's module, and how many of its first rows are the background's.
-# The backbone's layers are not told: they bear torchvision's names, with _ for .
+# The backbone's layers need no entry: they have torchvision's names, with _ for .
 MODULES = {
     **{
         f"fpn_{kind}_{2 + i}": (f"backbone.fpn.{kind}_blocks.{i}.0", 0)
@@ -151,20 +152,20 @@ def compare_stages(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -
 
     def row(stage: str, ours: np.ndarray, theirs: np.ndarray, of: str = "") -> None:
         shape = " x ".join(str(side) for side in theirs.shape)
-        print(f"| {stage} | {shape}{of} | {np.abs(theirs).max():.4g} | {np.abs(ours - theirs).max():.2g} |")
+        print(f"| {stage} | {of}{shape} | {np.abs(theirs).max():.4g} | {np.abs(ours - theirs).max():.2g} |")
 
     for stage in ("pyramid", "anchors", "objectness", "anchor_deltas"):
         row(stage.replace("_", " "), ours[stage], theirs[stage])
 
     # Behind a non-maximum suppression the order may differ where scores are alike, so each finds its like.
     own, other = alike(ours["proposals"], theirs["proposals"])
-    count = f", of {len(theirs['proposals'])}"
+    count = f"{len(own)} of "
     for stage in ("proposals", "crops", "logits", "deltas"):
         row(stage, ours[stage][own], theirs[stage][other], count if stage == "proposals" else "")
 
     rows_with_class = [np.column_stack([part["boxes"], part["classes"]]) for part in (ours, theirs)]
     own, other = alike(*rows_with_class)
-    count = f", of {len(theirs['boxes'])}"
+    count = f"{len(own)} of "
     for stage in ("boxes", "classes", "scores", "masks"):
         row(f"detections: {stage}", ours[stage][own], theirs[stage][other], count if stage == "boxes" else "")
 

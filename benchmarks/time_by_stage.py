@@ -31,8 +31,8 @@ STAGES = {
     "crops": ("crop_",),
     "box head": ("box_head_",),
     "mask head": ("mask_head", "mask_regions"),
-    "losses": ("rpn_objectness", "rpn_box", "classification", "box", "mask"),
     "detections": ("detections", "masks_of_detections"),
+    "losses": ("rpn_objectness", "rpn_box", "classification", "box", "mask"),
 }
 
 

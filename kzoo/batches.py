@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.classes import CROWD
+from kzoo.data.masks import MASK_SIZE
 
 
 def check_data(model: keras.Model, argument: str, data: object, *, targets: bool) -> None:
@@ -46,7 +47,7 @@ def check_data(model: keras.Model, argument: str, data: object, *, targets: bool
     if targets:
         _check_targets(argument, {name: shapes[name] for name in wanted})
         if isinstance(data, dict):
-            _check_values(argument, data)
+            _check_values(argument, {name: data[name] for name in wanted})
         _check_classes(model, argument, data)
 
 
@@ -93,7 +94,8 @@ def _check_targets(argument: str, shapes: dict[str, tuple[int | None, ...]]) -> 
     """Refuses targets of shapes that do not go together."""
     expected = {"boxes": "[B, G, 4]", "classes": "[B, G]", "masks": "[B, G, m, m]"}
     for name, shape in shapes.items():
-        if name in expected and len(shape) != expected[name].count(",") + 1:
+        wrong = name in expected and len(shape) != expected[name].count(",") + 1
+        if wrong or (name == "boxes" and shape[-1] not in (4, None)):
             raise ValueError(f"{argument}: {name} of shape {shape}, but {expected[name]} is expected.")
     slots = {name: shape[1] for name, shape in shapes.items() if name in expected and shape[1] is not None}
     if len(set(slots.values())) > 1:
@@ -101,7 +103,8 @@ def _check_targets(argument: str, shapes: dict[str, tuple[int | None, ...]]) -> 
         raise ValueError(f"{argument}: boxes, classes and masks of a picture differ in number: {told}.")
     if "masks" in shapes:
         height, width = shapes["masks"][2:]
-        in_pixels = None not in (height, width) and (height, width) == shapes["images"][1:3]
+        in_pixels = height != MASK_SIZE and None not in (height, width)
+        in_pixels = in_pixels and (height, width) == shapes["images"][1:3]
         if in_pixels or (None not in (height, width) and height != width):
             raise ValueError(
                 f"{argument}: masks of {height} by {width} seem to be in pixels of the picture. Each is to "

@@ -104,7 +104,7 @@ def evaluate(
 
     Args:
         model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME.
-        data: shapes, voc:DIR, coco:DIR or coco:INSTANCES.json,PICTURES.
+        data: shapes, voc:DIR, coco:DIR or coco:INSTANCES.json,IMAGE_DIR.
         split: the part of the data.
         image_size: height and width that the model is given, where it takes any; by default the pictures'.
         batch_size: pictures at a time.
@@ -121,7 +121,9 @@ def evaluate(
     info = kzoo.data.info(data)
     if trained.labels and not set(info.classes) <= set(trained.labels):
         raise ValueError(
-            f"{data} has the classes {', '.join(info.classes)}; {model} knows {', '.join(trained.labels)}."
+            f"{data} has classes that {model} does not know: "
+            f"{', '.join(name for name in info.classes if name not in trained.labels)}; "
+            f"it knows {', '.join(trained.labels)}."
         )
     masks = "instance_segmentation"
     batches = kzoo.data.load(

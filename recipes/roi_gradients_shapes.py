@@ -94,7 +94,7 @@ def main(settings: Settings) -> None:
     logs = {roi: settings.output / roi / "log.csv" for roi in ROI}
     compare_trainings(logs, COMPARED, settings.output / "comparison.png")
     for roi, values in shown.items():
-        print(f"{roi:<20}", "  ".join(f"{name} {value:.3f}" for name, value in values.items()))
+        print(f"{roi:<20}", "  ".join(f"{name} {value:.3g}" for name, value in values.items()))
     print(f"{settings.output / 'comparison.png'}   both trainings")
 
 

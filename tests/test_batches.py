@@ -35,6 +35,13 @@ def test_whole_batches_pass(model):
         check_data(model, "x", batch(masks=masks), targets=True)
 
 
+def test_masks_within_boxes_of_pictures_of_their_size_pass():
+    pictures = keras.Input((56, 56, 3), name="images")
+    masks = keras.Input((None, None, None), dtype="uint8", name="masks", optional=True)
+    model = ZooModel({"images": pictures, "masks": masks}, keras.layers.Flatten()(pictures))
+    check_data(model, "x", batch(images=np.zeros([2, 56, 56, 3], np.uint8)), targets=True)
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
@@ -43,6 +50,7 @@ def test_whole_batches_pass(model):
         ({"masks": np.zeros([2, 64, 64], np.uint8)}, r"masks of shape \(2, 64, 64\), but \[B, G, m, m\]"),
         ({"masks": np.zeros([2, 3, 28, 28, 1])}, r"masks of shape \(2, 3, 28, 28, 1\)"),
         ({"masks": np.zeros([2, 2, 28, 28])}, "differ in number: boxes 3, classes 3, masks 2"),
+        ({"boxes": np.zeros([2, 3, 5])}, r"boxes of shape \(2, 3, 5\), but \[B, G, 4\] is expected"),
         ({"boxes": np.zeros([2, 4])}, r"boxes of shape \(2, 4\), but \[B, G, 4\] is expected"),
         ({"classes": np.zeros([2, 5], int)}, "differ in number: boxes 3, classes 5, masks 3"),
     ],

@@ -174,7 +174,7 @@ def test_eval_hands_max_detections_on(capsys, use, monkeypatch):
         (
             {"labels": ("dog",)},
             (),
-            "has the classes circle, square, triangle, star, ring; model.keras knows dog",
+            "does not know: circle, square, triangle, star, ring; it knows dog.",
         ),
         ({}, ("--image-size", "32", "32"), "image_size=(32, 32): model.keras takes (64, 64)"),
         ({"input_size": (None, None)}, ("--image-size", "32"), "image_size=(32,): give (height, width)"),

@@ -274,14 +274,18 @@ def _number(found: object) -> float:
 
 def _parse(path: Path) -> _File:
     """A file of instances, of which the layout is checked, but not what single annotations say."""
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file; expected COCO's instances as JSON")
-    state = path.stat()
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file; expected COCO's instances as JSON") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error}; expected COCO's instances as JSON") from error
     return _parse_version(path, state.st_mtime_ns, state.st_size)
 
 
-@lru_cache(maxsize=4)  # each split of a recipe opens the same files
+@lru_cache(maxsize=2)  # the splits that a recipe opens, one after the other, have the same files
 def _parse_version(path: Path, modified: int, size: int) -> _File:
+    """One version of a file: the last two arguments only tell it apart from others."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

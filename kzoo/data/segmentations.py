@@ -28,14 +28,15 @@ def check_segmentation(found: object, size: tuple[int, int]) -> list[np.ndarray]
         told = "no segmentation" if found in (None, []) else f"segmentation {shortened(found)}"
         raise ValueError(f"{told}; expected {EXPECTED}")
     polygons = [_check_polygon(polygon, size) for polygon in found]
-    if not any(map(_area, polygons)):
+    if all(map(_is_on_a_line, polygons)):
         raise ValueError("segmentation has polygons without area; expected those around the object")
     return polygons
 
 
-def _area(polygon: np.ndarray) -> float:
-    x, y = polygon.reshape(-1, 2).T
-    return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+def _is_on_a_line(polygon: np.ndarray) -> bool:
+    x, y = (polygon.reshape(-1, 2) - polygon[:2]).T
+    farthest = np.argmax(np.hypot(x, y))
+    return not np.any(x * y[farthest] - y * x[farthest])
 
 
 def to_rle(segmentation: list[np.ndarray] | dict, size: Sequence[int]) -> dict:

@@ -104,7 +104,7 @@ def open_source(
         raise DataError(f"the data must be named by text such as 'shapes' or 'voc:DIR', got {spec!r}")
     scheme, _, where = spec.partition(":")
     if spec and scheme not in _SCHEMES and Path(spec).is_dir():
-        raise DataError(f"data {spec!r} is a directory of which kind? Write 'voc:{spec}' or 'coco:{spec}'")
+        raise DataError(f"data {spec!r} is a directory; of which kind? Write 'voc:{spec}' or 'coco:{spec}'")
     check_name(f"data {spec!r}", "kind of data", scheme, _SCHEMES)
     check_name(spec, "task", task, TASKS)
     if classes is not None:
@@ -112,7 +112,7 @@ def open_source(
     source = _SCHEMES[scheme](spec, where, task, classes, seed)
     if task not in source.info.tasks:
         teaches = ", ".join(source.info.tasks)
-        masks = ", for no annotation has a mask" if task in MASKED else ""
+        masks = ", for no masks are read from it" if task in MASKED else ""
         raise DataError(f"{spec}: task={task!r} cannot be learnt from it{masks}; what can: {teaches}")
     return source
 

@@ -59,7 +59,7 @@ def transform(features: tf.Tensor, regions: tf.Tensor, pictures: tf.Tensor, samp
     et al. 2015, equation 1; equation 2 has one scale for both).
     """
     size = tf.shape(features)[1:3]
-    share = _reciprocal(size[::-1])  # of the features, that a pixel is
+    share = _reciprocal(tf.gather(size, [1, 0]))  # of the features, that a pixel is
     top_left, bottom_right = regions[:, :2] * share, regions[:, 2:] * share
     scale_x, scale_y = tf.unstack(bottom_right - top_left, axis=1)
     shift_x, shift_y = tf.unstack(bottom_right + top_left - 1.0, axis=1)

@@ -99,12 +99,12 @@ class PickMaskRegions(keras.layers.Layer):
 class Masks(keras.layers.Layer):
     """The masks of the detections; with targets there are none, as there are no detections.
 
+    A mask is pasted where its box is, to the fraction of a pixel; torchvision rounds boxes to pixels first,
+    and its masks are a little larger.
+
     Args:
         paste: whether masks are given in pixels of the picture, where the probability is 0.5 or more.
         **kwargs: `name`.
-
-    A mask is pasted where its box is, to the fraction of a pixel; torchvision rounds boxes to pixels first,
-    and its masks are a little larger.
 
     Inputs: logits `[P, m, m, C]`; picks, as `PickMaskRegions` gives them; detections, a dict of `classes
     [B, N]` among others; images `[B, H, W, 3]`; classes `[B, G]` (optional, only looked at for being there).
@@ -126,14 +126,14 @@ class Masks(keras.layers.Layer):
         places = picks["places"]
         labels = tf.gather_nd(tf.pad(detections["classes"], [[0, 0], [0, 1]]), places)  # [P]
         masks = tf.sigmoid(masks_of_classes(logits, labels))  # [P, m, m]
-        # One place more in each picture, for the pick that belongs to no detection.
-        in_place = [
-            tf.scatter_nd(places, part, tf.concat([[batch, count + 1], tf.shape(part)[1:]], axis=0))[
-                :, :count
-            ]
-            for part in (masks, picks["regions"])
-        ]
-        return _paste(*in_place, height, width) if self.paste else in_place[0]
+
+        def in_place(values: tf.Tensor) -> tf.Tensor:
+            # One place more in each picture, for the pick that belongs to no detection.
+            shape = tf.concat([[batch, count + 1], tf.shape(values)[1:]], axis=0)
+            return tf.scatter_nd(places, values, shape)[:, :count]
+
+        masks = in_place(masks)  # [B, N, m, m]
+        return _paste(masks, in_place(picks["regions"]), height, width) if self.paste else masks
 
     def compute_output_spec(self, logits, picks, detections, images, classes=None):
         height, width = images.shape[1:3] if self.paste else logits.shape[1:3]

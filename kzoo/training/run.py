@@ -68,9 +68,7 @@ class Run:
         schedule = CosineSchedule(self.settings.learning_rate, steps=steps, minutes=minutes)
         check_data(model, "train", train, targets=True)
         check_data(model, "validation", validation, targets=True)
-        most = max(map(len, train.pictures.classes), default=0) if hasattr(train, "pictures") else 0
-        if most > self.max_detections:
-            print(f"A picture has {most} objects; max_detections={self.max_detections} are found at most.")
+        self._compare_detections(train)
         self._begin()
         self.model_name = model.zoo_name
         start, first_step = time.monotonic(), int(model.optimizer.iterations)
@@ -92,6 +90,15 @@ class Run:
         pictures_seen = (int(model.optimizer.iterations) - first_step) * self.settings.batch_size
         self.metrics |= {"seconds": round(seconds, 1), "pictures_seen": pictures_seen}
         model.save(self.directory / "model.keras")
+
+    def _compare_detections(self, train: tf.data.Dataset) -> None:
+        """Tells when pictures have more objects than will be found."""
+        classes = train.pictures.classes if hasattr(train, "pictures") else ()  # kzoo.data.load's know theirs
+        most = max((np.count_nonzero(of_one >= 0) for of_one in classes), default=0)
+        if most > self.max_detections:
+            print(
+                f"A picture has {most} objects, of which max_detections={self.max_detections} can be found."
+            )
 
     def _begin(self) -> None:
         """Makes the folder, or puts what an earlier run that came to its end left in it into `previous/`."""

@@ -255,6 +255,7 @@ RUNS = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]}
         ({"segmentation": RUNS | {"counts": "0T3"}}, "counts of 100 pixels", "2400"),
         ({"segmentation": RUNS | {"counts": [2400]}}, "has no pixel", "those of the object"),
         ({"segmentation": [[1, 1, 2, 2, 3, 3]]}, "polygons without area", "around the object"),
+        ({"segmentation": [[9, 9, 9, 9, 9, 9]]}, "polygons without area", "around the object"),
     ],
 )
 def test_faults_of_an_annotation_are_told_and_left_out(write, tmp_path, wrong, found, expected):

@@ -33,7 +33,7 @@ def test_shapes_open():
         ("coco:a.json,/no/such/place", "does not exist; expected the directory of the pictures behind"),
         ("coco:,here", "lacks the file before the comma; expected 'coco:INSTANCES.json,IMAGE_DIR'"),
         ("coco:a.json,", "lacks the directory behind the comma"),
-        (str(Path(__file__).parent), "is a directory of which kind? Write 'voc:"),
+        (str(Path(__file__).parent), "is a directory; of which kind? Write 'voc:"),
     ],
 )
 def test_specs_that_name_no_data(spec, message):
