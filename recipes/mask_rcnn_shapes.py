@@ -1,9 +1,12 @@
-"""Mask R-CNN on shapes that are drawn as it learns: nothing to download, masks in a few minutes.
+"""Mask R-CNN on shapes that are drawn as it learns: nothing to download, masks in a quarter of an hour.
 
     python recipes/mask_rcnn_shapes.py
 
 Five kinds of shapes, one to six in a picture of 128x128 pixels, on textured ground, overlapping: the mask of
 one ends where another covers it.
+
+Takes: 14 minutes on two cores with tests beside it.
+Reached: mask AP 0.861, mask AP50 0.962 on 200 pictures that it did not learn from (docs/results.md).
 """
 
 from dataclasses import dataclass
