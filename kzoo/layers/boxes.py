@@ -1,7 +1,7 @@
 """Box arithmetic: areas, overlaps, boxes as deltas to anchors. Boxes are float32 xyxy pixels."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -108,6 +108,18 @@ def decode(
 def of_all_levels(anchors: Mapping[int, tf.Tensor] | tf.Tensor) -> tf.Tensor:
     """Anchors by level, each `[A_l, 4]`, as one tensor `[A, 4]`; what is one tensor stays as it is."""
     return tf.concat(list(anchors.values()), axis=0) if isinstance(anchors, Mapping) else anchors
+
+
+def by_level(anchors: Mapping[int, tf.Tensor], *answers: tf.Tensor) -> Iterator[tuple[tf.Tensor, ...]]:
+    """What is said of all anchors, each `[B, A, ...]`, level by level, with the anchors `[A_l, 4]` behind."""
+    sizes = [tf.shape(level)[0] for level in anchors.values()]
+    parts = (tf.split(answer, sizes, axis=1, num=len(sizes)) for answer in answers)
+    return zip(*parts, anchors.values(), strict=True)
+
+
+def has_sides(boxes: tf.Tensor, least: float) -> tf.Tensor:
+    """Whether boxes `[..., 4]` are at least so many pixels wide and high: bool `[...]`."""
+    return tf.reduce_all(boxes[..., 2:] - boxes[..., :2] >= least, axis=-1)
 
 
 def clip(boxes: tf.Tensor, height: tf.Tensor | float, width: tf.Tensor | float) -> tf.Tensor:

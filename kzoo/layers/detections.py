@@ -97,16 +97,7 @@ class Detections(keras.layers.Layer):
     def call(self, logits, deltas, anchors, images, classes=None):
         if classes is not None:
             return no_detections(tf.shape(logits)[0])
-        sizes = [tf.shape(level)[0] for level in anchors.values()]
-        candidates = [
-            _best_candidates(*level)
-            for level in zip(
-                tf.split(logits, sizes, axis=1, num=len(sizes)),
-                tf.split(deltas, sizes, axis=1, num=len(sizes)),
-                anchors.values(),
-                strict=True,
-            )
-        ]
+        candidates = [_best_candidates(*level) for level in box.by_level(anchors, logits, deltas)]
         boxes, scores, labels = (tf.concat(part, axis=1) for part in zip(*candidates, strict=True))
         boxes = box.clip(boxes, tf.shape(images)[1], tf.shape(images)[2])
         return non_maximum_suppression(

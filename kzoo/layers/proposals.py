@@ -39,15 +39,9 @@ class Proposals(keras.layers.Layer):
 
     def call(self, objectness, deltas, anchors, images, classes=None):
         count = self.count_test if classes is None else self.count_train
-        sizes = [tf.shape(level)[0] for level in anchors.values()]
         best = [
             _best_boxes(*level, count, tf.shape(images))
-            for level in zip(
-                tf.split(objectness[..., 0], sizes, axis=1, num=len(sizes)),
-                tf.split(deltas, sizes, axis=1, num=len(sizes)),
-                anchors.values(),
-                strict=True,
-            )
+            for level in box.by_level(anchors, objectness[..., 0], deltas)
         ]
         boxes = tf.concat([boxes for boxes, _ in best], axis=1)  # [B, levels * K, 4]
         kept = _kept([(tf.stop_gradient(boxes), tf.stop_gradient(scores)) for boxes, scores in best], count)
@@ -70,8 +64,7 @@ def _best_boxes(objectness, deltas, anchors, count, image_shape):
     logits, anchor = tf.math.top_k(objectness, tf.minimum(count, tf.shape(objectness)[1]))
     boxes = box.decode(tf.gather(deltas, anchor, batch_dims=1), tf.gather(anchors, anchor))
     boxes = box.clip(boxes, image_shape[1], image_shape[2])
-    large_enough = tf.reduce_all(boxes[..., 2:] - boxes[..., :2] >= LEAST_SIDE, axis=-1)
-    return boxes, tf.where(large_enough, logits, TOO_SMALL)
+    return boxes, tf.where(box.has_sides(boxes, LEAST_SIDE), logits, TOO_SMALL)
 
 
 def _kept(levels: list[tuple[tf.Tensor, tf.Tensor]], count: int) -> tf.Tensor:

@@ -43,8 +43,7 @@ class RegionDetections(Detections):
         regions = tf.gather(regions, pair // num_classes, batch_dims=1)
         boxes = box.decode(deltas, regions, REGION_DELTA_WEIGHTS)
         boxes = box.clip(boxes, tf.shape(images)[1], tf.shape(images)[2])
-        large_enough = tf.reduce_all(boxes[..., 2:] - boxes[..., :2] >= LEAST_SIDE, axis=-1)
-        scores = tf.where(large_enough, scores, 0.0)
+        scores = tf.where(box.has_sides(boxes, LEAST_SIDE), scores, 0.0)
         return non_maximum_suppression(
             boxes, scores, pair % num_classes, self.score_threshold, self.nms_threshold, self.max_detections
         )
