@@ -1,6 +1,6 @@
 """The loop over a dataset that feeds the arithmetic: answers and truth in the pictures' own pixels."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,20 +8,19 @@ import numpy as np
 from kzoo.classes import CROWD
 from kzoo.data import to_own_pixels
 from kzoo.data.masks import to_own_masks
+from kzoo.evaluation.answers import Arrays, Predict, batches_and_answers
 from kzoo.evaluation.coco import Picture, coco_average_precision
 
 if TYPE_CHECKING:
     from kzoo.data.source import Split
-
-Arrays = Mapping[str, np.ndarray]
 
 ANSWER_KEYS = ("boxes", "scores", "classes", "num_detections")
 BATCH_KEYS = ("images", "boxes", "classes", "original_size", "scale")
 
 
 def evaluate_detection(
-    predict: Callable[[np.ndarray], Arrays],
-    dataset: Iterable[Arrays],
+    predict: Predict,
+    dataset: Iterable[Mapping],
     classes: Sequence[str],
     max_detections: int = 100,
 ) -> dict[str, float]:
@@ -51,21 +50,35 @@ def evaluate_detection(
         dataset = kzoo.data.load("shapes", split="val", image_size=(128, 128), batch_size=8)
         result = evaluate_detection(model.predict_on_batch, dataset, kzoo.data.info("shapes").classes)
     """
-    split = getattr(dataset, "pictures", None)  # datasets of kzoo.data.load know theirs
-    truths, detections = [], []
-    for batch in dataset:
-        batch = _as_arrays(batch, (*BATCH_KEYS, *(["image_id"] if split else [])), "a batch of the dataset")
-        answers = predict(batch["images"])
-        masked = bool(split and split.read_masks and "masks" in answers)
-        answers = _as_arrays(answers, (*ANSWER_KEYS, *(["masks"] if masked else [])), "the answer of predict")
-        if len(answers["boxes"]) != len(batch["boxes"]):
-            found, given = len(answers["boxes"]), len(batch["boxes"])
-            raise ValueError(f"predict answered for {found} pictures when it was given {given}")
-        truths += _truths(batch, split, masked, len(classes))
-        detections += _detections(batch, answers)
-    if not truths:
-        raise ValueError("the dataset is empty: it gave no batch to evaluate")
+    truths, detections = truths_and_detections(predict, dataset, len(classes))
     return coco_average_precision(truths, detections, classes, max_detections)
+
+
+def truths_and_detections(
+    predict: Predict, dataset: Iterable[Mapping], num_classes: int
+) -> tuple[list[Picture], list[Picture]]:
+    """What is in a dataset's pictures and what `predict` finds there, as `coco_average_precision` takes it.
+
+    Args:
+        predict: as for `evaluate_detection`.
+        dataset: as for `evaluate_detection`.
+        num_classes: the number of classes.
+
+    Returns:
+        A dict for each picture of what is there, and one of what was found, in the picture's own pixels.
+
+    Raises:
+        ValueError: the dataset is empty; a batch or an answer lacks a key; predict answers for another number
+            of pictures.
+    """
+    split = getattr(dataset, "pictures", None)  # datasets of kzoo.data.load know theirs
+    batch_keys = (*BATCH_KEYS, *(["image_id"] if split else []))
+    optional = ("masks",) if split and split.read_masks else ()
+    truths, detections = [], []
+    for batch, answers in batches_and_answers(predict, dataset, batch_keys, ANSWER_KEYS, optional):
+        truths += _truths(batch, split, "masks" in answers, num_classes)
+        detections += _detections(batch, answers)
+    return truths, detections
 
 
 def _truths(batch: Arrays, split: "Split | None", masked: bool, num_classes: int) -> Iterator[Picture]:
@@ -108,10 +121,3 @@ def _detections(batch: Arrays, answers: Arrays) -> Iterator[Picture]:
             masks, scale, size = answers["masks"][index], batch["scale"][index], batch["original_size"][index]
             found["masks"] = to_own_masks(masks[:count], found["boxes"], scale, size)
         yield found
-
-
-def _as_arrays(tensors: Mapping, keys: Sequence[str], what: str) -> dict[str, np.ndarray]:
-    missing = [key for key in keys if key not in tensors]
-    if missing:
-        raise ValueError(f"{what} lacks {missing}; it has {sorted(tensors)}")
-    return {key: np.asarray(tensors[key]) for key in keys}
