@@ -9,6 +9,8 @@ or not. Boxes are read as they are written, [x, y, width, height] of the object'
 
 A region with `iscrowd` 1 holds objects that nobody told apart: its class is `CROWD`, behind the objects of
 its picture. A picture without annotations is one of ground alone.
+
+For the task "segmentation" the classes are those of pixels: "background", then the categories.
 """
 
 import json
@@ -25,14 +27,15 @@ from typing import NamedTuple
 import numpy as np
 
 from kzoo.classes import CROWD
+from kzoo.data.class_names import check_classes, object_classes, pixel_classes
 from kzoo.data.faults import DataError, Faults, shortened
+from kzoo.data.labels import labels_of_masks
 from kzoo.data.pictures import check_picture, read_picture
 from kzoo.data.segmentations import check_segmentation, to_rle
 from kzoo.data.source import (
     MASKED,
     Info,
     Split,
-    check_classes,
     check_name,
     check_split,
     clip_box,
@@ -70,7 +73,8 @@ class Coco:
         directory: which must be there: DIR, or that of the pictures if there is a file of instances.
         file: of instances, to draw splits of. None: DIR has one for each split.
         task: what is to be learnt: it tells whether masks are looked at.
-        classes: names in the order of their numbers; by default the categories of the files.
+        classes: names in the order of their numbers, with or without "background" in front where it is about
+            pixels; by default the categories of the files.
     """
 
     def __init__(
@@ -79,10 +83,11 @@ class Coco:
         directory: Path,
         file: Path | None = None,
         *,
-        task: str = "detection",
+        task: str | None = None,
         classes: tuple[str, ...] | None = None,
     ) -> None:
         self._masked = task in MASKED
+        self._pixels = task == "segmentation"
         self._files: dict[str, _File] = {}  # by split
         self._pictures: dict[str, list[dict]] = {}  # by split
         self._folders: dict[str, list[Path]] = {}  # by split: where its pictures may be
@@ -105,29 +110,33 @@ class Coco:
                 images = directory / "images"
                 self._folders[name] = [directory / name, images / name, images, directory]
         found = self._agreed_classes()
+        if classes and self._pixels:
+            classes = object_classes(classes)
         for name in found if classes else ():
             check_name(f"{spec} (the classes are from classes=)", "class", name, classes)
+        self._objects = classes or found
         splits = {name: len(pictures) for name, pictures in self._pictures.items()}
         annotated = [one for file in self._files.values() for one in file.annotations.values()]
         with_masks = any(annotation.get("segmentation") for one in annotated for annotation in one)
-        self.info = Info(spec, classes or found, splits, ("detection", *(MASKED if with_masks else ())))
+        names = pixel_classes(self._objects) if self._pixels else self._objects
+        self.info = Info(spec, names, splits, ("detection", *(MASKED if with_masks else ())))
         self.max_objects = max([1, *map(len, annotated)])
 
-    def split(self, name: str, *, strict: bool = False) -> Split:
-        """The faultless pictures of one split."""
+    def split(self, name: str, *, strict: bool = False, part: slice = slice(None)) -> Split:
+        """The faultless pictures of one split, or of a part of its list."""
         check_split(self.info, name)
-        file, listed = self._files[name], self._pictures[name]
+        file, listed = self._files[name], self._pictures[name][part]
         faults = Faults(f'{self.info.spec}, split "{name}"')
-        drawn = len(listed) < len(file.pictures)
-        # Which of the splits that were drawn from one file they belong to, nobody knows.
-        strays = Faults(f"{self.info.spec}, all splits") if drawn else faults
+        of_more = len(listed) < len(file.pictures)
+        # Which of the parts of one file they belong to, nobody knows.
+        strays = Faults(f"{self.info.spec}, all of {file.path}") if of_more else faults
         known = {picture["id"] for picture in file.pictures}
         for picture, annotations in file.annotations.items():
             for annotation in annotations if picture not in known else ():
                 told = f"{file.path}, annotation {annotation['id']}: no picture has its image_id"
                 told = f"{told} {shortened(annotation.get('image_id'))}; expected the id of one of `images`"
                 strays.add(f"image_id {picture}", told)
-        if drawn:
+        if of_more:
             strays.close(len(file.pictures), strict=strict)
         folder = self._find_folder(name)
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -167,15 +176,20 @@ class Coco:
         def labels(one: list[_Row]) -> list[int]:
             return [CROWD if row.crowd else row.label for row in one]
 
+        def read_labels(index: int) -> np.ndarray:
+            return labels_of_masks(read_masks(index), classes[index], sizes[index])
+
+        classes = tuple(np.array(labels(one), np.int32) for one in rows)
         return Split(
             name=name,
             boxes=tuple(np.array([row.box for row in one], np.float32).reshape(-1, 4) for one in rows),
-            classes=tuple(np.array(labels(one), np.int32) for one in rows),
+            classes=classes,
             crowd_classes=tuple(np.array([row.label for row in one if row.crowd], np.int32) for one in rows),
             names=tuple(map(str, paths)),
             sizes=sizes,
             read=lambda index: read_picture(paths[index]),
             read_masks=read_masks if self._masked else None,
+            read_labels=read_labels if self._pixels else None,
             areas=tuple(np.array([row.area for row in one], np.float32) for one in rows),
         )
 
@@ -187,7 +201,7 @@ class Coco:
         if crowd not in (0, 1):
             raise ValueError(f"iscrowd {shortened(crowd)}; expected 0 or 1")
         box = _read_box(annotation.get("bbox"), size)
-        label = self.info.classes.index(file.classes[category])
+        label = self._objects.index(file.classes[category])
         area = _number(annotation.get("area"))
         if not 0 <= area < math.inf:
             area = (box[2] - box[0]) * (box[3] - box[1])

@@ -1,5 +1,7 @@
 """`"shapes"`: coloured shapes on a textured ground, drawn on demand and the same on every machine.
 
+`"shapes:N"` has one to N of them in a picture.
+
 A picture is made from a stream of random bytes that depends on the seed, the split and the picture's
 number alone: first the layout (what lies where: all that annotations need), then the paint (colours, ground,
 grain). The bytes are those of the Mersenne twister, seeded the way that NumPy has frozen for good. From there
@@ -12,59 +14,91 @@ pixels and its box is tight around them. At least half of each shape remains vis
 
 import math
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 
 import numpy as np
 
+from kzoo.data.class_names import object_classes, pixel_classes
 from kzoo.data.faults import DataError
+from kzoo.data.labels import labels_of_masks
 from kzoo.data.masks import encode
-from kzoo.data.source import Info, Split, check_name, check_split
+from kzoo.data.source import ONE_OBJECT, Info, Split, check_name, check_split
 from kzoo.tasks import TASKS
 
 KINDS = ("circle", "square", "triangle", "star", "ring")
 SPLITS = {"train": 2000, "val": 200, "test": 200}
 SIDE = 128  # pixels, of a picture
 
-_MOST_OBJECTS = 6
+MOST_OBJECTS = 6  # of a picture, where nothing else is asked for
+MOST_EVER = 30  # more would find neither place nor a colour of their own
 _RADII = (8, 32)  # pixels, from the centre to the farthest point
 _VISIBLE = (1, 2)  # of a shape's pixels at least so many remain visible
 _TURN = 120  # steps of rotation in a full turn; a multiple of each polygon's corners
 
 
 class Shapes:
-    """The source behind `"shapes"`.
+    """The source behind `"shapes"` and `"shapes:N"`.
 
     Args:
-        task: for `classification` and `box_regression` each picture has one object, else one to six.
-        classes: an order of the classes other than `KINDS`; it may have further names.
+        spec: the text that messages call it by.
+        most: pictures have one object to so many, if there is place. None: up to six, or a single one where
+            the task is `classification` or `box_regression`.
+        task: what is to be learnt.
+        classes: an order of the classes other than `KINDS`, with or without "background" in front where it is
+            about pixels; it may have further names.
         seed: another seed makes other pictures, 0 to 2**32 - 1.
     """
 
     def __init__(
-        self, *, task: str = "detection", classes: tuple[str, ...] | None = None, seed: int = 0
+        self,
+        spec: str = "shapes",
+        *,
+        most: int | None = None,
+        task: str | None = None,
+        classes: tuple[str, ...] | None = None,
+        seed: int = 0,
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
             raise DataError(f"shapes: seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
-        self.info = Info("shapes", classes or KINDS, dict(SPLITS), TASKS)
-        self.max_objects = 1 if task in ("classification", "box_regression") else _MOST_OBJECTS
+        if most is not None and not 1 <= most <= MOST_EVER:
+            raise DataError(f"{spec}: {most} objects a picture; expected 1 to {MOST_EVER}")
+        self._pixels = task == "segmentation"
+        self._objects = object_classes(classes or KINDS) if self._pixels else classes or KINDS
         for kind in KINDS:
-            check_name("shapes", "class", kind, self.info.classes)
+            check_name(spec, "class", kind, self._objects)
+        names = pixel_classes(self._objects) if self._pixels else self._objects
+        tasks = tuple(name for name in TASKS if most in (None, 1) or name not in ONE_OBJECT)
+        self.info = Info(spec, names, dict(SPLITS), tasks)
+        self.max_objects = most or (1 if task in ONE_OBJECT else MOST_OBJECTS)
         self._seed = int(seed)
 
-    def split(self, name: str, *, strict: bool = False) -> Split:
-        """One split; there are no faults in it for `strict` to find."""
+    def split(self, name: str, *, strict: bool = False, part: slice = slice(None)) -> Split:
+        """One split or a part of it; there are no faults in it for `strict` to find."""
         check_split(self.info, name)
         key = (self._seed, list(SPLITS).index(name))
+        numbers = range(SPLITS[name])[part]
         kinds, boxes = _annotations(*key, SPLITS[name], self.max_objects)
-        class_of_kind = np.array([self.info.classes.index(kind) for kind in KINDS], np.int32)
+        class_of_kind = np.array([self._objects.index(kind) for kind in KINDS], np.int32)
+        classes = tuple(class_of_kind[kind] for kind in kinds[part])
+
+        def read(index: int) -> np.ndarray:
+            return _read(*key, self.max_objects, numbers[index])
+
+        def read_masks(index: int) -> list[dict]:
+            return _read_masks(*key, self.max_objects, numbers[index])
+
+        def read_labels(index: int) -> np.ndarray:
+            return labels_of_masks(read_masks(index), classes[index], (SIDE, SIDE))
+
         return Split(
             name=name,
-            boxes=boxes,
-            classes=tuple(class_of_kind[kind] for kind in kinds),
-            names=tuple(f"shapes:{name}[{index}]" for index in range(SPLITS[name])),
-            sizes=((SIDE, SIDE),) * SPLITS[name],
-            read=partial(_read, *key, self.max_objects),
-            read_masks=partial(_read_masks, *key, self.max_objects),
+            boxes=boxes[part],
+            classes=classes,
+            names=tuple(f"{self.info.spec}:{name}[{number}]" for number in numbers),
+            sizes=((SIDE, SIDE),) * len(numbers),
+            read=read,
+            read_masks=read_masks,
+            read_labels=read_labels if self._pixels else None,
         )
 
 

@@ -7,18 +7,22 @@ and reads the pictures themselves on demand.
 import hashlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from kzoo.checks import check_choice
+from kzoo.data.class_names import check_classes
 from kzoo.data.faults import DataError
 from kzoo.tasks import TASKS
 
 MASKED = ("segmentation", "instance_segmentation")  # the tasks that are about the pixels of each object
+ONE_OBJECT = ("classification", "box_regression")  # those that are about the one object of a picture
+MOST_PIXEL_CLASSES = 255  # a byte holds the class of a pixel, and that it is ignored
 ROUNDING = 1.0  # pixels that a box may lie outside its picture
 
 
@@ -45,24 +49,29 @@ class Split:
 
     Attributes:
         name: of the split.
-        boxes: for each picture float32 [n, 4], xyxy in the picture's own pixels.
-        classes: for each picture int32 [n]; crowd regions (`CROWD`) come behind the objects.
+        boxes: for each picture float32 [n, 4], xyxy in the picture's own pixels; None where there are none.
+        classes: for each picture int32 [n]; crowd regions (`CROWD`) come behind the objects. One row where
+            pictures have a class as a whole, none where only `read_labels` tells classes.
         names: what messages call each picture: a file's path, or `shapes:train[17]`.
         sizes: (height, width) of each picture, known without decoding.
         read: index -> uint8 [H, W, 3] RGB. Several threads may call it; raises DataError naming the file.
         read_masks: index -> the run lengths (`kzoo.data.masks`) of each of the n rows, where the source has
             instance masks and the task is about them.
+        read_labels: index -> int16 [H, W], the class of each of the picture's own pixels, -1 where it is
+            ignored, where the source has them and the task is "segmentation". Several threads may call it;
+            raises DataError naming the file.
         crowd_classes: for each picture int32 [k], the classes of its crowd regions, where they are known.
         areas: for each picture float32 [n], the areas in own pixels that the annotations tell, if they do.
     """
 
     name: str
-    boxes: tuple[np.ndarray, ...]
+    boxes: tuple[np.ndarray, ...] | None
     classes: tuple[np.ndarray, ...]
     names: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
     read: Callable[[int], np.ndarray]
     read_masks: Callable[[int], list[dict]] | None = None
+    read_labels: Callable[[int], np.ndarray] | None = None
     areas: tuple[np.ndarray, ...] | None = None
     crowd_classes: tuple[np.ndarray, ...] | None = None
 
@@ -81,19 +90,23 @@ class Source(Protocol):
     info: Info
     max_objects: int
 
-    def split(self, name: str, *, strict: bool = False) -> Split:
-        """The faultless pictures of one split; with `strict` any fault is a DataError."""
+    def split(self, name: str, *, strict: bool = False, part: slice = slice(None)) -> Split:
+        """The faultless pictures of one split; with `strict` any fault is a DataError.
+
+        `part` cuts the split's list before anything in it is looked at.
+        """
         ...
 
 
 def open_source(
-    spec: str, *, task: str = "detection", classes: Sequence[str] | None = None, seed: int = 0
+    spec: str, *, task: str | None = None, classes: Sequence[str] | None = None, seed: int = 0
 ) -> Source:
-    """Opens the data that a spec such as `"shapes"`, `"voc:DIR"` or `"coco:DIR"` names.
+    """Opens the data that a spec such as `"shapes"`, `"voc:DIR"`, `"coco:DIR"` or `"folder:DIR"` names.
 
     Args:
         spec: the scheme and, after a colon, where the data is.
-        task: what is to be learnt from it; one of `kzoo.tasks.TASKS`.
+        task: what is to be learnt from it; one of `kzoo.tasks.TASKS`. None: to see what there is, whatever it
+            can teach.
         classes: names in the order of their numbers; by default the source's own.
         seed: for data that is drawn; files do not depend on it.
 
@@ -104,17 +117,71 @@ def open_source(
         raise DataError(f"the data must be named by text such as 'shapes' or 'voc:DIR', got {spec!r}")
     scheme, _, where = spec.partition(":")
     if spec and scheme not in _SCHEMES and Path(spec).is_dir():
-        raise DataError(f"data {spec!r} is a directory; of which kind? Write 'voc:{spec}' or 'coco:{spec}'")
+        kinds = f"'folder:{spec}', 'voc:{spec}' or 'coco:{spec}'"
+        raise DataError(f"data {spec!r} is a directory; of which kind? Write {kinds}")
     check_name(f"data {spec!r}", "kind of data", scheme, _SCHEMES)
-    check_name(spec, "task", task, TASKS)
+    if task is not None:
+        check_name(spec, "task", task, TASKS)
     if classes is not None:
         classes = check_classes(classes, "classes")
     source = _SCHEMES[scheme](spec, where, task, classes, seed)
-    if task not in source.info.tasks:
+    if task is not None and task not in source.info.tasks:
         teaches = ", ".join(source.info.tasks)
         masks = ", for no masks are read from it" if task in MASKED else ""
         raise DataError(f"{spec}: task={task!r} cannot be learnt from it{masks}; what can: {teaches}")
+    if task == "segmentation" and len(source.info.classes) > MOST_PIXEL_CLASSES:
+        count = len(source.info.classes)
+        raise DataError(f"{spec}: {count} classes of pixels; expected no more than {MOST_PIXEL_CLASSES}")
     return source
+
+
+def open_split(source: Source, text: str, *, strict: bool = False) -> Split:
+    """The faultless pictures of a split, or of a slice of one.
+
+    A slice is written as for tensorflow-datasets: `"train[10:]"`, `"all[:24]"`, `"train[:80%]"`, with ends as
+    in Python, negative ones too, and percentages rounded to whole pictures. It counts pictures in the order
+    of the split's list before faulty ones are left out: a mended picture moves no other from slice to slice.
+
+    Args:
+        source: that has the split.
+        text: the split's name and, in brackets, what of it.
+        strict: whether a single fault is a DataError.
+
+    Raises:
+        DataError: no such split, no slice of it, or an empty one.
+
+    Example:
+        held_out = open_split(open_source("shapes"), "train[80%:]")
+    """
+    if not isinstance(text, str):
+        raise DataError(f"{source.info.spec}: split must be a name such as 'train', got {text!r}")
+    if text in source.info.splits or "[" not in text:
+        return source.split(text, strict=strict)
+    name, _, ends = text.partition("[")
+    check_split(source.info, name)
+    count = source.info.splits[name]
+    told = f'{source.info.spec}: split="{text}"'
+    end = r"\s*(-?\d+%?)?\s*"
+    match = re.fullmatch(f"{end}:{end}]", ends, re.ASCII)
+    if not match:
+        raise DataError(f"{told} is no slice; expected one such as {name}[:24], {name}[-10:] or {name}[:80%]")
+    start, stop = (_place(told, end, count) for end in match.groups())
+    part = slice(*slice(start, stop).indices(count)[:2])
+    if part.start >= part.stop:
+        raise DataError(f"{told} is empty; {name} has {count} pictures")
+    return replace(source.split(name, strict=strict, part=part), name=text)
+
+
+def _place(told: str, end: str | None, count: int) -> int | None:
+    """An end of a slice as a number of pictures; a share is one of the `count` that there are."""
+    if end is None or not end.endswith("%"):
+        return end and int(end[:18])  # more digits are beyond all data
+    share = int(end[:-1][:18])
+    if not -100 <= share <= 100:
+        raise DataError(f"{told} has the end {end}; expected -100% to 100%")
+    if end.startswith("-"):
+        share += 100  # so that [-20%:] begins where [:80%] ends
+    return (share * count + 50) // 100
 
 
 def check_name(where: str, argument: str, value: object, known: Iterable[str]) -> None:
@@ -123,20 +190,6 @@ def check_name(where: str, argument: str, value: object, known: Iterable[str]) -
         check_choice(argument, value, known)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
-
-
-def check_classes(classes: Sequence[str], origin: str) -> tuple[str, ...]:
-    """A class list as a tuple, refused when it is empty, holds anything but names, or repeats one."""
-    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
-        raise DataError(f"{origin} must be a list of names, got {classes!r}")
-    if not classes:
-        raise DataError(f"{origin} is empty; expected at least one name")
-    repeated = sorted({name for name in classes if list(classes).count(name) > 1})
-    if repeated:
-        raise DataError(
-            f"{origin} must name each class once, but it repeats {', '.join(map(repr, repeated))}"
-        )
-    return tuple(classes)
 
 
 def check_split(info: Info, name: str) -> None:
@@ -179,15 +232,17 @@ def clip_box(
     return left, top, right, bottom
 
 
-def _open_shapes(spec: str, where: str, task: str, classes: tuple[str, ...] | None, seed: int) -> Source:
+def _open_shapes(
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int
+) -> Source:
     from kzoo.data.shapes import Shapes
 
-    if where:
-        raise DataError(f"'shapes' takes nothing behind a colon, got {spec!r}")
-    return Shapes(task=task, classes=classes, seed=seed)
+    if spec != "shapes" and not re.fullmatch(r"\d{1,9}", where, re.ASCII):
+        raise DataError(f"{spec!r} has no number behind the colon; expected 'shapes' or 'shapes:N'")
+    return Shapes(spec, most=int(where) if where else None, task=task, classes=classes, seed=seed)
 
 
-def _open_voc(spec: str, where: str, task: str, classes: tuple[str, ...] | None, seed: int) -> Source:
+def _open_voc(spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int) -> Source:
     from kzoo.data.voc import Voc
 
     if not where:
@@ -196,7 +251,7 @@ def _open_voc(spec: str, where: str, task: str, classes: tuple[str, ...] | None,
     return Voc(spec, directory, classes=classes)
 
 
-def _open_coco(spec: str, where: str, task: str, classes: tuple[str, ...] | None, seed: int) -> Source:
+def _open_coco(spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int) -> Source:
     from kzoo.data.coco import Coco
 
     if not where:

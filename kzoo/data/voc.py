@@ -29,12 +29,12 @@ from pathlib import Path
 
 import numpy as np
 
+from kzoo.data.class_names import read_lines, written_classes
 from kzoo.data.faults import DataError, Faults
 from kzoo.data.pictures import EXTENSIONS, check_picture, read_picture
-from kzoo.data.source import Info, Split, check_classes, check_name, check_split, clip_box, draw_splits
+from kzoo.data.source import Info, Split, check_name, check_split, clip_box, draw_splits
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
-_CLASS_FILES = ("classes.txt", "labels.txt")
 _THREADS = 8  # they wait for the disk
 
 
@@ -71,10 +71,10 @@ class Voc:
         listed = {picture for ids in self._ids.values() for picture in ids} & self._annotations.keys()
         self.max_objects = max([1, *(len(self._annotations[picture].objects) for picture in listed)])
 
-    def split(self, name: str, *, strict: bool = False) -> Split:
-        """The faultless pictures of one split."""
+    def split(self, name: str, *, strict: bool = False, part: slice = slice(None)) -> Split:
+        """The faultless pictures of one split, or of a part of its list."""
         check_split(self.info, name)
-        ids = list(dict.fromkeys(self._ids[name]))
+        ids = list(dict.fromkeys(self._ids[name]))[part]
         faults = Faults(f'{self.info.spec}, split "{name}"')
         for picture, times in Counter(self._ids[name]).items():
             if times > 1:
@@ -244,7 +244,7 @@ def _read_splits(folder: Path) -> dict[str, list[str]]:
     """Names of pictures by split, of all files of the folder that list a split."""
     splits = {}
     for path in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
-        lines = _read_lines(path)
+        lines = read_lines(path)
         of_one_class = "_" in path.stem and all(re.fullmatch(r"\S+\s+(-1|0|1)", line) for line in lines)
         if not lines or not of_one_class:
             splits[path.stem] = lines
@@ -257,19 +257,12 @@ def _choose_classes(
     """The class names, and where they are from."""
     if given is not None:
         return given, "classes="
-    for name in _CLASS_FILES:
-        if (directory / name).is_file():
-            return check_classes(_read_lines(directory / name), str(directory / name)), str(directory / name)
+    written = written_classes(directory)
+    if written:
+        names, path = written
+        return names, str(path)
     count = Counter(name for one in annotations for name, _ in one.objects if name)
     if not count:
         faults = [f"{one.path}: {one.fault}" for one in annotations if one.fault][:1]
         raise DataError("; ".join([f"{spec}: no annotation has an object with a class", *faults]))
     return tuple(sorted(count, key=lambda name: (-count[name], name))), "the annotations"
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}; expected lines of text in UTF-8") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -327,7 +327,7 @@ def test_annotations_of_no_picture_count_against_the_whole_file_that_splits_are_
     strays = [annotation(100 + number, 1000 + number) for number in range(3)]
     write(instances(40, [*(annotation(number, number) for number in range(1, 41)), *strays]), folder="all")
     source = open_source(f"coco:{tmp_path / 'instances_train.json'},{tmp_path / 'all'}")
-    with pytest.warns(DataWarning, match="all splits: 3 faults in 3 of 40 pictures"):
+    with pytest.warns(DataWarning, match="json: 3 faults in 3 of 40 pictures"):
         assert len(source.split("val")) == 4
     with pytest.raises(DataError, match="no picture has its image_id 1000"):
         source.split("val", strict=True)

@@ -22,7 +22,7 @@ def test_shapes_open():
         ("VOC:here", 'Nearest: "voc"'),
         ("", "Known:"),
         (None, "named by text"),
-        ("shapes:big", "nothing behind a colon"),
+        ("shapes:big", "no number behind the colon"),
         ("voc", "lacks the directory; expected 'voc:DIR'"),
         ("voc:", "lacks the directory"),
         ("voc:/no/such/place", "/no/such/place does not exist"),
@@ -33,7 +33,7 @@ def test_shapes_open():
         ("coco:a.json,/no/such/place", "does not exist; expected the directory of the pictures behind"),
         ("coco:,here", "lacks the file before the comma; expected 'coco:INSTANCES.json,IMAGE_DIR'"),
         ("coco:a.json,", "lacks the directory behind the comma"),
-        (str(Path(__file__).parent), "is a directory; of which kind? Write 'voc:"),
+        (str(Path(__file__).parent), "is a directory; of which kind? Write 'folder:"),
     ],
 )
 def test_specs_that_name_no_data(spec, message):
