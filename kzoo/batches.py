@@ -45,9 +45,9 @@ def check_data(model: keras.Model, argument: str, data: object, *, targets: bool
         )
     check_pictures(model, argument, shapes["images"])
     if targets:
-        _check_targets(argument, {name: shapes[name] for name in wanted})
+        _check_targets(model, argument, {name: shapes[name] for name in wanted})
         if isinstance(data, dict):
-            _check_values(argument, {name: data[name] for name in wanted})
+            _check_values(model, argument, {name: data[name] for name in wanted})
         _check_classes(model, argument, data)
 
 
@@ -90,14 +90,28 @@ def _shapes(batch: object) -> dict[str, tuple[int | None, ...]] | None:
     return {name: tuple(shape) for name, shape in known.items()}
 
 
-def _check_targets(argument: str, shapes: dict[str, tuple[int | None, ...]]) -> None:
+def _check_targets(model: keras.Model, argument: str, shapes: dict[str, tuple[int | None, ...]]) -> None:
     """Refuses targets of shapes that do not go together."""
-    expected = {"boxes": "[B, G, 4]", "classes": "[B, G]", "masks": "[B, G, m, m]"}
+    of_rank = {1: "[B]", 2: "[B, G]", 3: "[B, H, W]"}  # a class a picture, an object, a pixel
+    expected = {"boxes": "[B, G, 4]", "masks": "[B, G, m, m]", "borders": "[B, H, W]"}
+    expected["classes"] = of_rank[len(model.input["classes"].shape)]
     for name, shape in shapes.items():
         wrong = name in expected and len(shape) != expected[name].count(",") + 1
         if wrong or (name == "boxes" and shape[-1] not in (4, None)):
             raise ValueError(f"{argument}: {name} of shape {shape}, but {expected[name]} is expected.")
-    slots = {name: shape[1] for name, shape in shapes.items() if name in expected and shape[1] is not None}
+        sides = zip(shape[1:3], shapes["images"][1:3], strict=False)
+        if expected.get(name) == "[B, H, W]" and any(
+            None not in (own, given) and own != given for own, given in sides
+        ):
+            raise ValueError(
+                f"{argument}: {name} of shape {shape}, but pictures of shape {shapes['images']}: a pixel "
+                "each is expected."
+            )
+    slots = {
+        name: shape[1]
+        for name, shape in shapes.items()
+        if "G" in expected.get(name, "") and shape[1] is not None
+    }
     if len(set(slots.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in slots.items())
         raise ValueError(f"{argument}: boxes, classes and masks of a picture differ in number: {told}.")
@@ -112,12 +126,14 @@ def _check_targets(argument: str, shapes: dict[str, tuple[int | None, ...]]) -> 
             )
 
 
-def _check_values(argument: str, arrays: dict[str, object]) -> None:
+def _check_values(model: keras.Model, argument: str, arrays: dict[str, object]) -> None:
     """Refuses arrays of targets with values that they cannot have."""
-    if "classes" in arrays and np.min(arrays["classes"], initial=0) < CROWD:
+    classes = _counted(model, arrays["classes"])
+    of_objects = classes.ndim == 2
+    if np.min(classes, initial=0) < (CROWD if of_objects else -1):
+        others = f"-1 is padding and {CROWD} a crowd" if of_objects else "-1 is unknown"
         raise ValueError(
-            f"{argument}: class {np.min(arrays['classes'])} is in it; classes are counted from 0, -1 is "
-            f"padding and {CROWD} a crowd."
+            f"{argument}: class {np.min(classes)} is in it; classes are counted from 0, {others}."
         )
     if "masks" in arrays and np.max(arrays["masks"], initial=0) > 1:
         highest = np.max(arrays["masks"])
@@ -127,8 +143,8 @@ def _check_values(argument: str, arrays: dict[str, object]) -> None:
 def _check_classes(model: keras.Model, argument: str, data: object) -> None:
     if model.num_classes is None:
         return
-    if isinstance(data, dict) and "classes" in data:
-        highest = int(np.max(data["classes"], initial=-1))
+    if isinstance(data, dict):
+        highest = int(np.max(_counted(model, data["classes"]), initial=-1))
         if highest >= model.num_classes:
             raise ValueError(
                 f"{argument}: class {highest} is in it, but the model was built with "
@@ -141,6 +157,13 @@ def _check_classes(model: keras.Model, argument: str, data: object) -> None:
             f"built with num_classes={model.num_classes}. Build it with num_classes={len(classes)}, or give "
             "the data's loader the classes to use."
         )
+
+
+def _counted(model: keras.Model, classes: object) -> np.ndarray:
+    """Classes as an array; those which a model of pixels ignores, whatever their number, are -1."""
+    classes = np.asarray(classes)
+    ignored = (model.zoo_options or {}).get("ignored_label", -1)
+    return classes if ignored == -1 else np.where(classes == ignored, -1, classes)
 
 
 def _classes_of(dataset: object) -> tuple[str, ...] | None:

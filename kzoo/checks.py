@@ -105,6 +105,15 @@ def check_input_shape(input_shape: object, stride: int) -> None:
         )
 
 
+def check_known_size(input_shape: Sequence[int | None], what: str) -> None:
+    """Raises a `ValueError` unless height and width are known, which `what` needs."""
+    if None in input_shape[:2]:
+        raise ValueError(
+            f"input_shape={tuple(input_shape)!r}: {what} needs to know height and width, as in "
+            "(128, 128, 3); kzoo.data.load(..., image_size=(128, 128)) fits pictures into one size."
+        )
+
+
 def _is_side(side: object) -> bool:
     return side is None or (isinstance(side, Integral) and not isinstance(side, bool))
 

@@ -86,13 +86,13 @@ def resnet(
         frozen: normalise by the stored statistics, which then do not learn.
 
     Returns:
-        C2 to C5: a dict from level l to `[B, H / 2^l, W / 2^l, C]`.
+        C1 to C5: a dict from level l to `[B, H / 2^l, W / 2^l, C]`.
     """
     x = normalize(images)
     x = convolution(x, 64, 7, 2, name="backbone_conv1", bn="backbone_bn1", frozen=frozen)
+    features = {1: x}
     x = layers.ZeroPadding2D(1, name="backbone_maxpool_pad")(x)  # zeros never win: what comes is not negative
     x = layers.MaxPooling2D(3, 2, name="backbone_maxpool")(x)
-    features = {}
     for stage, count in enumerate(blocks, start=1):
         for i in range(count):
             stride = 2 if stage > 1 and i == 0 else 1
@@ -112,12 +112,13 @@ def compact(images: keras.KerasTensor, *, frozen: bool) -> dict[int, keras.Keras
         frozen: as for `resnet`.
 
     Returns:
-        C2 to C5: a dict from level l to `[B, H / 2^l, W / 2^l, C]`.
+        C1 to C5: a dict from level l to `[B, H / 2^l, W / 2^l, C]`.
     """
     x = normalize(images)
     x = convolution(x, 16, 3, 2, name="backbone_conv1", bn="backbone_bn1", frozen=frozen)
+    features = {1: x}
     x = convolution(x, 32, 3, 2, name="backbone_conv2", bn="backbone_bn2", frozen=frozen)
-    features = {2: x}
+    features[2] = x
     for level in (3, 4, 5):
         for i in range(2):
             stride = 2 if i == 0 else 1

@@ -33,7 +33,7 @@ def test_as_many_parameters_as_published(backbone, parameters, channels):
     statistics = sum(2 * layer.gamma.shape[0] for layer in normalizations)
     assert sum(math.prod(weight.shape) for weight in model.non_trainable_weights) == statistics
     assert {level: feature.shape[-1] for level, feature in model.output.items()} == dict(
-        zip((2, 3, 4, 5), channels, strict=True)
+        zip((1, 2, 3, 4, 5), (64, *channels), strict=True)
     )
 
 
@@ -71,7 +71,7 @@ def test_sizes_are_rounded_up(backbone, height, width):
     outputs = model_of(backbone, (height, width)).output
     for level, feature in outputs.items():
         assert feature.shape[1:3] == (math.ceil(height / 2**level), math.ceil(width / 2**level))
-    assert list(outputs) == [2, 3, 4, 5]
+    assert list(outputs) == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])

@@ -1,0 +1,68 @@
+"""Sizes of pictures and maps: padded to what a network divides them by, cut to their middle, cut back."""
+
+import keras
+import tensorflow as tf
+
+
+def centre(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """The middle `[B, h, w, ...]` of `[B, H, W, ...]`, as large as `size`, (h, w), says."""
+    first = (tf.shape(x)[1:3] - size) // 2
+    return x[:, first[0] : first[0] + size[0], first[1] : first[1] + size[1]]
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class PadToMultiple(keras.layers.Layer):
+    """Mirrors pictures beyond their bottom and their right until a stride divides their sides.
+
+    Args:
+        stride: what is to divide height and width, neither of which may be smaller.
+        **kwargs: `name`.
+
+    Input: `[B, H, W, C]`. Output: `[B, H', W', C]`.
+    """
+
+    def __init__(self, stride: int, **kwargs):
+        super().__init__(**kwargs)
+        self.stride = stride
+
+    def call(self, images):
+        height, width = (-tf.shape(images)[axis] % self.stride for axis in (1, 2))
+        return tf.pad(images, [[0, 0], [0, height], [0, width], [0, 0]], "SYMMETRIC")
+
+    def compute_output_shape(self, images_shape):
+        batch, height, width, channels = images_shape
+        sides = (None if side is None else side + -side % self.stride for side in (height, width))
+        return (batch, *sides, channels)
+
+    def get_config(self):
+        return super().get_config() | {"stride": self.stride}
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class CropBack(keras.layers.Layer):
+    """Cuts a map to the size that the pictures had before they were padded at their bottom and right.
+
+    Inputs: `[B, H', W', C]` and pictures `[B, H, W, 3]`. Output: `[B, H, W, C]`.
+    """
+
+    def call(self, x, images):
+        return x[:, : tf.shape(images)[1], : tf.shape(images)[2]]
+
+    def compute_output_shape(self, x_shape, images_shape):
+        return (x_shape[0], *images_shape[1:3], x_shape[-1])
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class JoinSkip(keras.layers.Layer):
+    """What came up the expanding path, and the middle of what the contracting path saw at this scale.
+
+    Inputs: x `[B, h, w, C]` and skip `[B, H, W, D]`, which is as large or larger. Output: `[B, h, w, D + C]`.
+    """
+
+    def call(self, x, skip):
+        if skip.shape[1:3] != x.shape[1:3] or None in x.shape[1:3]:
+            skip = centre(skip, tf.shape(x)[1:3])
+        return tf.concat([skip, x], axis=-1)
+
+    def compute_output_shape(self, x_shape, skip_shape):
+        return (*x_shape[:-1], skip_shape[-1] + x_shape[-1])

@@ -1,0 +1,47 @@
+"""A spatial transformer's sampler: the window of a picture that an affine map tells."""
+
+import keras
+import tensorflow as tf
+
+from kzoo.layers.sampler import affine_grid, bilinear_sample
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class IdentityMap(keras.initializers.Initializer):
+    """The bias by which a localisation network starts: the map that looks at the whole picture."""
+
+    def __call__(self, shape, dtype=None):
+        return keras.ops.reshape(keras.ops.eye(2, 3, dtype=dtype), shape)
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class SpatialTransform(keras.layers.Layer):
+    """Samples each picture on its own affine grid (Jaderberg et al. 2015, section 3.2 and 3.3).
+
+    Gradients flow to the pictures and to the map. What lies outside takes the value of the nearest pixel.
+
+    Args:
+        size: samples along each side of what comes out.
+        **kwargs: `name`.
+
+    Inputs: pictures or features `[B, H, W, C]`; theta `[B, 6]`, the rows of the map from (x, y, 1) in the
+    window to (x, y) in the picture, both from -1 to 1 (equation 1). Output: `[B, size, size, C]`.
+    """
+
+    def __init__(self, size: int, **kwargs):
+        super().__init__(autocast=False, **kwargs)  # places in half precision would be off by pixels
+        self.size = size
+
+    def call(self, images, theta):
+        theta = tf.reshape(tf.cast(theta, tf.float32), (-1, 2, 3))
+        grid = affine_grid(theta, self.size)  # [B, size, size, 2], (y, x)
+        points = 0.5 * (grid + 1.0) * tf.cast(tf.shape(images)[1:3], tf.float32) - 0.5
+        samples = bilinear_sample(images, points, tf.range(tf.shape(images)[0]))
+        return tf.cast(samples, self.compute_dtype)
+
+    def compute_output_spec(self, images, theta):
+        shape = (images.shape[0], self.size, self.size, images.shape[-1])
+        return keras.KerasTensor(shape, self.compute_dtype)
+
+    def get_config(self):
+        return super().get_config() | {"size": self.size}
