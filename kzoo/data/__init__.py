@@ -14,7 +14,8 @@ def info(spec: str) -> Info:
     """What data holds: its classes, its splits with their numbers of pictures, the tasks it can teach.
 
     Args:
-        spec: "shapes", "voc:DIR", "coco:DIR" or "coco:INSTANCES.json,IMAGE_DIR".
+        spec: "shapes", "shapes:N", "voc:DIR", "coco:DIR", "coco:INSTANCES.json,IMAGE_DIR", "folder:DIR" or
+            "folder:DIR,image=NAME,label=NAME,values=VALUE:CLASS+VALUE:CLASS".
 
     Raises:
         DataError: there is no such data.

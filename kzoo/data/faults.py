@@ -77,4 +77,4 @@ class Faults:
             head = f"{self.source}: {count}, which is more than a tenth. Please mend the data:"
             raise DataError("\n".join([head, *told]))
         head = f"{self.source}: {count}. What is faulty is left out:"
-        warnings.warn("\n".join([head, *told]), DataWarning, stacklevel=5)  # the caller of load, which calls open_split
+        warnings.warn("\n".join([head, *told]), DataWarning, stacklevel=5)  # load's caller

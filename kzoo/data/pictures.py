@@ -39,7 +39,7 @@ def read_picture(path: str | Path) -> np.ndarray:
             picture.load()
             return _rgb(picture)
     except Exception as error:  # on broken files Pillow raises nearly anything, down to IndexError
-        raise DataError(f"{path}: {_found(error)}; expected a whole picture file") from error
+        raise DataError(f"{path}: {told_of(error)}; expected a whole picture file") from error
 
 
 def check_picture(path: str | Path) -> tuple[int, int]:
@@ -64,7 +64,7 @@ def check_picture(path: str | Path) -> tuple[int, int]:
             if picture.format == "PNG" and whole:
                 whole = _verified(picture)
     except Exception as error:  # as in read_picture
-        raise DataError(f"{path}: {_found(error)}; expected a whole picture file") from error
+        raise DataError(f"{path}: {told_of(error)}; expected a whole picture file") from error
     if not whole:
         read_picture(path)
     return height, width
@@ -99,7 +99,8 @@ def _tail(path: str | Path) -> bytes:
         return file.read()
 
 
-def _found(error: Exception) -> str:
+def told_of(error: Exception) -> str:
+    """What a message says that Pillow found."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, IsADirectoryError):

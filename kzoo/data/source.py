@@ -1,4 +1,4 @@
-"""Where pictures come from: `"shapes"`, `"voc:DIR"`, `"coco:DIR"`, behind one interface, without TensorFlow.
+"""Where pictures come from: `"shapes"`, `"voc:DIR"`, `"coco:DIR"`, `"folder:DIR"`. No TensorFlow.
 
 A source knows its classes and its splits. A split holds the annotations of its faultless pictures in memory
 and reads the pictures themselves on demand.
@@ -243,12 +243,24 @@ def _open_shapes(
 
 
 def _open_voc(spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int) -> Source:
-    from kzoo.data.voc import Voc
+    from kzoo.data.voc import Voc, find_annotations, has_labels
+    from kzoo.data.voc_segmentation import VocSegmentation
 
     if not where:
         raise DataError(f"{spec!r} lacks the directory; expected 'voc:DIR'")
     directory = _folder(spec, where, "a directory in the layout of Pascal VOC")
+    pixels_only = task is None and has_labels(directory) and not find_annotations(directory)
+    if task == "segmentation" or pixels_only:
+        return VocSegmentation(spec, directory, classes=classes)
     return Voc(spec, directory, classes=classes)
+
+
+def _open_folder(
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int
+) -> Source:
+    from kzoo.data.folder import open_folder
+
+    return open_folder(spec, where, task, classes)
 
 
 def _open_coco(spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int) -> Source:
@@ -276,4 +288,4 @@ def _folder(spec: str, where: str, expected: str) -> Path:
     return directory
 
 
-_SCHEMES = {"shapes": _open_shapes, "voc": _open_voc, "coco": _open_coco}
+_SCHEMES = {"shapes": _open_shapes, "voc": _open_voc, "coco": _open_coco, "folder": _open_folder}

@@ -8,7 +8,8 @@
 
 Annotations and pictures may also lie in DIR itself, as labelImg leaves them. The lists of single classes that
 Pascal VOC has beside its splits (`aeroplane_train.txt`, a name and 1, 0 or -1 a line) are no splits. Objects
-marked `difficult` are objects like all others.
+marked `difficult` are objects like all others. The class of each pixel is another source's
+(`kzoo.data.voc_segmentation`).
 
 Boxes are written in VOC as the first and the last pixel of an object, counted from 1. They are read as
 (xmin - 1, ymin - 1, xmax, ymax), the object's borders. Tools that count from 0 write such boxes too, so that
@@ -34,6 +35,8 @@ from kzoo.data.faults import DataError, Faults
 from kzoo.data.pictures import EXTENSIONS, check_picture, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, clip_box, draw_splits
 
+LABELS = "SegmentationClass"  # the folder of label pictures
+
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _THREADS = 8  # they wait for the disk
 
@@ -57,17 +60,17 @@ class Voc:
     """
 
     def __init__(self, spec: str, directory: Path, *, classes: tuple[str, ...] | None = None) -> None:
-        folder = _first_folder(directory / "Annotations", directory)
-        paths = sorted(folder.glob("*.xml"))
+        folder, paths = first_folder(directory / "Annotations", directory), find_annotations(directory)
         if not paths:
             raise DataError(f"{spec}: there is no annotation in {folder}; expected files NAME.xml")
         with ThreadPoolExecutor(_THREADS) as pool:
             self._annotations = {one.path.stem: one for one in pool.map(_parse, paths)}
         self._annotation_folder = folder
-        self._picture_folder = _first_folder(directory / "JPEGImages", directory)
-        self._ids = _read_splits(directory / "ImageSets" / "Main") or draw_splits(self._annotations)
+        self._picture_folder = first_folder(directory / "JPEGImages", directory)
+        self._ids = read_splits(directory / "ImageSets" / "Main") or draw_splits(self._annotations)
         classes, self._classes_from = _choose_classes(spec, directory, classes, self._annotations.values())
-        self.info = Info(spec, classes, {name: len(ids) for name, ids in self._ids.items()}, ("detection",))
+        tasks = ("detection", "segmentation") if has_labels(directory) else ("detection",)
+        self.info = Info(spec, classes, {name: len(ids) for name, ids in self._ids.items()}, tasks)
         listed = {picture for ids in self._ids.values() for picture in ids} & self._annotations.keys()
         self.max_objects = max([1, *(len(self._annotations[picture].objects) for picture in listed)])
 
@@ -79,7 +82,7 @@ class Voc:
         for picture, times in Counter(self._ids[name]).items():
             if times > 1:
                 faults.add(picture, f"{picture} is listed {times} times in the split; expected once")
-        index = _index_pictures(self._picture_folder)
+        index = index_pictures(self._picture_folder)
         with ThreadPoolExecutor(_THREADS) as pool:
             found = list(pool.map(lambda picture: self._find_picture(picture, index), ids))
         paths, sizes, boxes, classes = [], [], [], []
@@ -214,11 +217,22 @@ def _text(element: ElementTree.Element, path: str) -> str:
     return (element.findtext(path) or "").strip()
 
 
-def _first_folder(wanted: Path, otherwise: Path) -> Path:
+def has_labels(directory: Path) -> bool:
+    """Whether there are label pictures, which tell the class of each pixel."""
+    return (directory / LABELS).is_dir() and bool(index_pictures(directory / LABELS))
+
+
+def find_annotations(directory: Path) -> list[Path]:
+    """The annotations, in a folder of their own or in the directory itself."""
+    return sorted(first_folder(directory / "Annotations", directory).glob("*.xml"))
+
+
+def first_folder(wanted: Path, otherwise: Path) -> Path:
+    """The wanted folder if it is there."""
     return wanted if wanted.is_dir() else otherwise
 
 
-def _index_pictures(folder: Path) -> dict[str, list[Path]]:
+def index_pictures(folder: Path) -> dict[str, list[Path]]:
     """The picture files of a folder by their names, with and without extension."""
     index = defaultdict(list)
     for path in sorted(folder.iterdir()):
@@ -240,7 +254,7 @@ def _match_picture(picture: str, filename: str, index: dict[str, list[Path]]) ->
     return next(iter([*both, *same_name, *named]), None)
 
 
-def _read_splits(folder: Path) -> dict[str, list[str]]:
+def read_splits(folder: Path) -> dict[str, list[str]]:
     """Names of pictures by split, of all files of the folder that list a split."""
     splits = {}
     for path in sorted(folder.glob("*.txt")) if folder.is_dir() else ():

@@ -1,0 +1,119 @@
+"""`"folder:DIR"`: folders of pictures, of one of two kinds, which is seen from what lies in them.
+
+Classes as folders (`kzoo.data.folder_classes`):
+
+    DIR/SPLIT/CLASS/*                any names of splits
+    DIR/CLASS/*                      splits are drawn, of each class a tenth
+
+Pairs of pictures and label pictures of the same name (`kzoo.data.folder_pairs`):
+
+    DIR/SPLIT/image/NAME.*           and DIR/SPLIT/label/NAME.*
+    DIR/image/NAME.*                 and DIR/label/NAME.*: splits are drawn
+
+Options of pairs stand behind commas: `"folder:DIR,image=raw,label=masks,values=0:0+255:1"`.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from kzoo.data.class_names import written_classes
+from kzoo.data.faults import DataError
+from kzoo.data.pictures import EXTENSIONS
+from kzoo.data.source import Source, check_name
+
+_OPTIONS = ("image", "label", "values")
+SPLITS = ("train", "val", "test")  # what splits are called, in their order; there may be others
+_LITTER = ("thumbs.db", "desktop.ini")  # what file managers leave behind
+
+
+class Names(NamedTuple):
+    """A list of classes, and where it is from."""
+
+    names: tuple[str, ...]
+    origin: str
+
+
+def open_folder(spec: str, where: str, task: str | None, classes: tuple[str, ...] | None) -> Source:
+    """The source behind `"folder:..."`.
+
+    Args:
+        spec: the text that messages call it by.
+        where: the directory, and the options behind it.
+        task: what is to be learnt, as far as that is known.
+        classes: names in the order of their numbers; by default those of classes.txt or labels.txt in DIR, or
+            what the folders or the values are called.
+
+    Raises:
+        DataError: there is no such directory, or nothing of either kind in it.
+    """
+    from kzoo.data.folder_classes import FolderClasses
+    from kzoo.data.folder_pairs import FolderPairs
+
+    directory, options = _read_options(spec, where)
+    if not directory.is_dir():
+        found = "is not a directory" if directory.exists() else "does not exist"
+        expected = "a directory with classes as folders, or with image and label"
+        raise DataError(f"{spec!r}: {directory} {found}; expected {expected}")
+    written = written_classes(directory) if classes is None else None
+    named = Names(classes, "classes=") if classes else written and Names(written[0], str(written[1]))
+    image, label = options.get("image", "image"), options.get("label", "label")
+    places = [directory, *folders(directory)]
+    if options or any((place / side).is_dir() for place in places for side in (image, label)):
+        return FolderPairs(spec, directory, image, label, options.get("values"), named)
+    if task == "segmentation":
+        there = ", ".join(path.name for path in folders(directory)) or "no folder"
+        raise DataError(
+            f"{spec}: task={task!r} takes pictures and label pictures, but {directory} has neither image nor "
+            f"label, but {there}; expected both, or their names, as in '{spec},image=raw,label=masks'"
+        )
+    return FolderClasses(spec, directory, named)
+
+
+def _read_options(spec: str, where: str) -> tuple[Path, dict[str, str]]:
+    """The directory, whose name may have commas, and the options behind it."""
+    options = {}
+    while not Path(where).expanduser().is_dir() and (match := re.fullmatch(r"(.*),([^,=/]*)=([^,]*)", where)):
+        where, option, value = match.groups()
+        check_name(spec, "option", option.strip(), _OPTIONS)
+        if option.strip() in options:
+            raise DataError(f"{spec!r} has the option {option.strip()} twice; expected once")
+        if not value.strip():
+            raise DataError(f"{spec!r} has nothing behind {option.strip()}=; expected what it is to be")
+        options[option.strip()] = value.strip()
+    if not where:
+        raise DataError(f"{spec!r} lacks the directory; expected 'folder:DIR'")
+    return Path(where).expanduser(), options
+
+
+def folders(directory: Path) -> list[Path]:
+    """The folders in a directory but hidden ones, by name."""
+    return sorted((path for path in _seen(directory) if path.is_dir()), key=lambda path: natural(path.name))
+
+
+def files(directory: Path) -> list[Path]:
+    """The files in a directory but hidden ones and litter, by name."""
+    found = [path for path in _seen(directory) if path.is_file() and path.name.lower() not in _LITTER]
+    return sorted(found, key=lambda path: natural(path.name))
+
+
+def _seen(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if not path.name.startswith(".")]
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is called like a picture."""
+    return path.suffix.lower() in EXTENSIONS
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """What names are sorted by, so that 2 comes before 10."""
+    parts = re.split(r"(\d+)", name, flags=re.ASCII)  # text and digits by turns
+    parts[1::2] = [int(digits) for digits in parts[1::2]]
+    return parts, name
+
+
+def in_order(splits: dict) -> dict:
+    """Splits by name, but train, val and test before all others."""
+    first = [name for name in SPLITS if name in splits]
+    return {name: splits[name] for name in [*first, *sorted(splits.keys() - set(first), key=natural)]}

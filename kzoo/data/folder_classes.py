@@ -1,0 +1,121 @@
+"""Pictures that lie in a folder for each class, behind `"folder:DIR"` (`kzoo.data.folder`)."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from kzoo.data.faults import DataError, Faults
+from kzoo.data.folder import SPLITS, Names, files, folders, in_order, natural
+from kzoo.data.pictures import check_picture, read_picture
+from kzoo.data.source import Info, Split, check_name, check_split, draw_splits
+
+_THREADS = 8  # they wait for the disk
+_LAYOUT = "DIR/SPLIT/CLASS/* or DIR/CLASS/*"
+
+
+class FolderClasses:
+    """Pictures whose folder is their class.
+
+    In the order of a split the classes alternate, each as often as it has pictures, so that every slice holds
+    about the same share of each; within a class pictures are in the order of their names.
+
+    Args:
+        spec: the text that messages call it by.
+        directory: which must be there.
+        named: the classes and where they are from; by default the folders by name, the same in every split.
+    """
+
+    def __init__(self, spec: str, directory: Path, named: Names | None = None) -> None:
+        found = folders(directory)
+        if not found:
+            raise DataError(f"{spec}: there is no folder in {directory}; expected {_LAYOUT}")
+        if any(path.name in SPLITS or folders(path) for path in found):
+            there = in_order({path.name: _classes_of(spec, path) for path in found})
+            splits = {name: _alternating(by_class) for name, by_class in there.items()}
+        else:
+            there = {directory.name: _classes_of(spec, directory)}
+            splits = _drawn(there[directory.name])
+        self._splits = splits
+        classes = named.names if named else _agreed(spec, there)
+        for by_class in there.values() if named else ():
+            for name, paths in by_class.items():
+                check_name(f"{paths[0].parent} (the classes are from {named.origin})", "class", name, classes)
+        counts = {name: len(paths) for name, paths in splits.items()}
+        self.info = Info(spec, classes, counts, ("classification",))
+        self.max_objects = 1
+
+    def split(self, name: str, *, strict: bool = False, part: slice = slice(None)) -> Split:
+        """The faultless pictures of one split, or of a part of its list."""
+        check_split(self.info, name)
+        listed = self._splits[name][part]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            sizes = list(pool.map(_check, listed))
+        faults = Faults(f'{self.info.spec}, split "{name}"')
+        kept = []
+        for path, size in zip(listed, sizes, strict=True):
+            if isinstance(size, str):
+                faults.add(str(path), size)
+            else:
+                kept.append((path, size))
+        faults.close(len(listed), strict=strict)
+        classes = [self.info.classes.index(path.parent.name) for path, _ in kept]
+        return Split(
+            name=name,
+            boxes=None,
+            classes=tuple(np.array([label], np.int32) for label in classes),
+            names=tuple(str(path) for path, _ in kept),
+            sizes=tuple(size for _, size in kept),
+            read=lambda index: read_picture(kept[index][0]),
+        )
+
+
+def _check(path: Path) -> tuple[int, int] | str:
+    """(height, width) of a picture, or what is wrong with it."""
+    try:
+        return check_picture(path)
+    except DataError as error:
+        return str(error)
+
+
+def _classes_of(spec: str, directory: Path) -> dict[str, list[Path]]:
+    """The files of each class that a directory has a folder for."""
+    by_class = {path.name: files(path) for path in folders(directory)}
+    if not by_class:
+        raise DataError(f"{spec}: there is no folder of a class in {directory}; expected {_LAYOUT}")
+    for name, paths in by_class.items():
+        if not paths:
+            raise DataError(f"{spec}: there is no picture in {directory / name}; expected those of its class")
+    return by_class
+
+
+def _agreed(spec: str, there: dict[str, dict[str, list[Path]]]) -> tuple[str, ...]:
+    """The classes, which all splits must have."""
+    (first, classes), *others = ((split, tuple(by_class)) for split, by_class in there.items())
+    for split, other in others:
+        if other != classes:
+            raise DataError(
+                f"{spec}: the folders of {split} are {', '.join(other)}, but those of {first} are "
+                f"{', '.join(classes)}; expected the same classes in every split, or all of them in classes="
+            )
+    return classes
+
+
+def _alternating(by_class: dict[str, list[Path]]) -> list[Path]:
+    """The files of all classes: each class spread evenly."""
+    placed = [
+        ((2 * place + 1) / (2 * len(paths)), natural(name), path)
+        for name, paths in by_class.items()
+        for place, path in enumerate(paths)
+    ]
+    return [path for *_, path in sorted(placed, key=lambda one: one[:2])]
+
+
+def _drawn(by_class: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """Splits where nobody made any, of each class in the same proportions."""
+    splits: dict[str, dict[str, list[Path]]] = {}
+    for name, paths in by_class.items():
+        by_name = {f"{name}/{path.name}": path for path in paths}
+        for split, drawn in draw_splits(by_name).items():
+            splits.setdefault(split, {})[name] = [by_name[one] for one in sorted(drawn, key=natural)]
+    return in_order({split: _alternating(of_split) for split, of_split in splits.items()})

@@ -1,0 +1,175 @@
+"""Pictures and the pictures of their labels, in which a pixel's value tells its class. No TensorFlow.
+
+A label picture is read as it is stored: indices of a palette, or grey of up to 16 bits. Colours tell nothing;
+only where all three channels are alike are they grey after all. Where 255 is no class it is ignored.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from kzoo.data.faults import DataError, Faults
+from kzoo.data.pictures import FORMATS, check_picture, read_picture, told_of
+from kzoo.data.source import Split
+
+IGNORED = 255  # the value of pixels without a class
+
+_GREY = ("1", "L", "I", "I;16", "I;16B", "I;16L")
+_NO_CLASS = -2
+_TOLD = 10  # values that a message lists
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and its label picture.
+
+    Attributes:
+        name: of both.
+        picture: its file.
+        label: the file of its labels.
+        fault: what is wrong with the pair, if anything is; then the files need not be there.
+    """
+
+    name: str
+    picture: Path | None = None
+    label: Path | None = None
+    fault: str = ""
+
+
+class Scan(NamedTuple):
+    """What a label picture holds."""
+
+    size: tuple[int, int]  # height and width
+    values: frozenset[int]
+
+
+def read_values(path: Path) -> np.ndarray:
+    """The values of a label picture's pixels: uint8 or uint16 [H, W].
+
+    Raises:
+        DataError: it is no whole picture, or one of colours. Names the file.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            if picture.format in ("JPEG", "MPO"):
+                raise DataError("a JPEG, which does not keep values exactly")
+            picture.load()
+            return _values(picture)
+    except Exception as error:  # as in read_picture
+        expected = "a label picture (PNG, say) of palette indices or grey values"
+        raise DataError(f"{path}: {told_of(error)}; expected {expected}") from error
+
+
+def _values(picture: Image.Image) -> np.ndarray:
+    if picture.mode == "P":
+        return np.array(picture)
+    if picture.mode == "1":
+        return np.array(picture.convert("L"))  # white is 255, as in a PNG of one bit
+    if picture.mode in _GREY:
+        values = np.array(picture)
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError("a picture of 32 bits a pixel")
+        return values if values.dtype == np.uint8 else values.astype(np.uint16)
+    if picture.mode not in ("LA", "RGB", "RGBA"):
+        raise DataError(f"a picture of the kind {picture.mode}")
+    channels = np.array(picture)[..., : 1 if picture.mode == "LA" else 3]
+    if (channels != channels[..., :1]).any():
+        raise DataError("a picture of colours")
+    return np.ascontiguousarray(channels[..., 0])
+
+
+def scan_labels(path: Path) -> Scan:
+    """The size of a label picture, and the values that occur in it; raises as `read_values`."""
+    values = read_values(path)
+    return Scan(values.shape, frozenset(np.flatnonzero(np.bincount(values.reshape(-1))).tolist()))
+
+
+def open_pairs(
+    name: str,
+    pairs: Sequence[Pair],
+    class_of_value: Mapping[int, int],
+    faults: Faults,
+    *,
+    strict: bool = False,
+    scan: Callable[[Path], Scan] = scan_labels,
+) -> Split:
+    """A split of the faultless pairs. All label pictures are looked through, and none is kept.
+
+    Args:
+        name: of the split.
+        pairs: in the order of the split.
+        class_of_value: the class that a value stands for, -1 for one that is ignored.
+        faults: to be told; this closes them.
+        strict: whether a single fault is a DataError.
+        scan: `scan_labels`, or what knows its answers already.
+    """
+
+    def check(pair: Pair) -> tuple[int, int] | str:
+        try:
+            return pair.fault or _check(pair, class_of_value, scan)
+        except DataError as error:
+            return str(error)
+
+    with ThreadPoolExecutor() as pool:
+        sizes = list(pool.map(check, pairs))
+    kept = []
+    for pair, size in zip(pairs, sizes, strict=True):
+        if isinstance(size, str):
+            faults.add(pair.name, size)
+        else:
+            kept.append((pair, size))
+    faults.close(len(pairs), strict=strict)
+    table = np.full(2**16, _NO_CLASS, np.int16)
+    table[list(class_of_value)] = list(class_of_value.values())
+
+    def read_labels(index: int) -> np.ndarray:
+        path = kept[index][0].label
+        values = read_values(path)
+        labels = table[values]
+        if (labels == _NO_CLASS).any():  # it was changed since it was looked through
+            raise DataError(_unknown(path, np.unique(values[labels == _NO_CLASS]).tolist(), class_of_value))
+        return labels
+
+    return Split(
+        name=name,
+        boxes=None,
+        classes=(np.zeros(0, np.int32),) * len(kept),
+        names=tuple(str(pair.picture) for pair, _ in kept),
+        sizes=tuple(size for _, size in kept),
+        read=lambda index: read_picture(kept[index][0].picture),
+        read_labels=read_labels,
+    )
+
+
+def _check(pair: Pair, class_of_value: Mapping[int, int], scan: Callable[[Path], Scan]) -> tuple[int, int]:
+    """Height and width of both pictures; a DataError says what is wrong with them."""
+    height, width = check_picture(pair.picture)
+    size, values = scan(pair.label)
+    if size != (height, width):
+        expected = f"{width} x {height}, the size of {pair.picture}"
+        raise DataError(f"{pair.label}: a picture of {size[1]} x {size[0]} pixels; expected {expected}")
+    unknown = sorted(values - class_of_value.keys())
+    if unknown:
+        raise DataError(_unknown(pair.label, unknown, class_of_value))
+    return size
+
+
+def _unknown(path: Path, values: Sequence[int], class_of_value: Mapping[int, int]) -> str:
+    known = sorted(value for value, label in class_of_value.items() if label >= 0)
+    ignored = sorted(value for value, label in class_of_value.items() if label < 0)
+    of_no_class = "a value" if len(values) == 1 else "values"
+    told = f"{path}: {of_no_class} of no class, {_listed(values)}; expected {_listed(known)}"
+    return f"{told}, or {_listed(ignored)}, which is ignored" if ignored else told
+
+
+def _listed(values: Sequence[int]) -> str:
+    """Sorted values as a message has them."""
+    if len(values) > 2 and values[-1] - values[0] == len(values) - 1:
+        return f"{values[0]} to {values[-1]}"
+    more = [f"... ({len(values)} in all)"] if len(values) > _TOLD else []
+    return ", ".join([*map(str, values[:_TOLD]), *more])
