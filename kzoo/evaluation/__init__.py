@@ -3,8 +3,9 @@
 For each task there is an arithmetic on arrays (`classification_metrics`, `coco_average_precision`,
 `segmentation_metrics`), an evaluation of a dataset and a function that predicts (`evaluate_classification`,
 `evaluate_box_regression`, `evaluate_detection`, `evaluate_segmentation`), and one callback for `fit`,
-`Evaluation`; `measure_of` tells which belongs to which task. Only the callbacks need Keras, which is imported
-when one is first asked for.
+`Evaluation`; `measure_of` tells which belongs to which task. `best_foreground_rand` and `touching_kept_apart`
+ask how well pixels alone tell objects apart. Only the callbacks need Keras, which is imported when one is
+first asked for.
 """
 
 from typing import TYPE_CHECKING
@@ -19,7 +20,9 @@ from kzoo.evaluation.classification import (
 from kzoo.evaluation.coco import coco_average_precision, nan_to_none
 from kzoo.evaluation.dataset import evaluate_detection
 from kzoo.evaluation.measures import Measure, measure_of
+from kzoo.evaluation.rand import best_foreground_rand, cells_of, foreground_rand
 from kzoo.evaluation.segmentation import evaluate_segmentation, own_probabilities, segmentation_metrics
+from kzoo.evaluation.touching import touching_kept_apart
 
 if TYPE_CHECKING:
     from kzoo.evaluation.callback import CocoAP, Evaluation
@@ -28,6 +31,8 @@ __all__ = [
     "CocoAP",
     "Evaluation",
     "Measure",
+    "best_foreground_rand",
+    "cells_of",
     "classification_metrics",
     "coco_average_precision",
     "confusion_matrix",
@@ -35,10 +40,12 @@ __all__ = [
     "evaluate_classification",
     "evaluate_detection",
     "evaluate_segmentation",
+    "foreground_rand",
     "measure_of",
     "nan_to_none",
     "own_probabilities",
     "segmentation_metrics",
+    "touching_kept_apart",
     "truth_and_probabilities",
 ]
 

@@ -110,7 +110,7 @@ def own_probabilities(probabilities: np.ndarray, scale: np.ndarray, original_siz
     size = np.maximum(np.rint(original_size * np.asarray(scale, np.float64)), 1).astype(int)
     if (size > probabilities.shape[:2]).any():
         raise ValueError(
-            f"the picture covers {list(size)} pixels of what the model was given, "
+            f"the picture covers {size.tolist()} pixels of what the model was given, "
             f"but the probabilities are {list(probabilities.shape)}"
         )
     own = np.asarray(probabilities, np.float32)[: size[0], : size[1]]
@@ -136,7 +136,7 @@ def _in_own_pixels(predict: Predict, dataset: Iterable[Mapping]) -> Iterable[tup
     """Truth and found classes [H, W] of each picture in its own pixels."""
     keys = ("images", "image_id", "scale", "original_size")
     for batch, answers in batches_and_answers(predict, dataset, keys, ("probabilities",)):
-        given = np.array(batch["images"].shape[1:3])
+        given = batch["images"].shape[1:3]
         for index, probabilities in enumerate(answers["probabilities"]):
             check_finite(probabilities)
             scale, size = batch["scale"][index], batch["original_size"][index]
@@ -158,13 +158,14 @@ def _in_given_pixels(predict: Predict, dataset: Iterable[Mapping]) -> Iterable[t
 
 def _margin(given: Sequence[int], answered: Sequence[int]) -> np.ndarray:
     """The rows and columns [2] at each side of what the model was given that it does not answer for."""
-    missing = np.subtract(given, answered)
-    if (missing < 0).any() or (missing % 2).any():
-        raise ValueError(
-            f"predict answered for {list(answered)} pixels when it was given {list(given)}; "
-            "as many are expected, or the central part of them"
-        )
-    return missing // 2
+    if len(given) == len(answered):
+        missing = np.subtract(given, answered)
+        if (missing >= 0).all() and not (missing % 2).any():
+            return missing // 2
+    raise ValueError(
+        f"predict answered for {list(answered)} pixels when it was given {list(given)}; "
+        "as many are expected, or the central part of them"
+    )
 
 
 def _central(truth: np.ndarray, margin: np.ndarray, given: np.ndarray, scale: np.ndarray) -> np.ndarray:

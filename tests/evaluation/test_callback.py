@@ -1,5 +1,6 @@
 import csv
 import math
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from kzoo.data.masks import encode
 from kzoo.data.source import Split
-from kzoo.evaluation import CocoAP
+from kzoo.evaluation import CocoAP, Evaluation
 
 METRICS = ("val_AP", "val_AP50", "val_AP75")
 
@@ -183,3 +184,58 @@ def test_max_detections_are_handed_on(model, dataset):
 def test_every_below_one(dataset):
     with pytest.raises(ValueError, match="every is 0"):
         CocoAP(dataset, ["cell"], every=0)
+
+
+def logs_of(evaluation, *answers):
+    """The logs of epochs after which a model answers so, without one that would learn."""
+    model = SimpleNamespace(stop_training=False)
+    evaluation.set_model(model)
+    evaluation.set_params({"epochs": len(answers)})
+    evaluation.on_train_begin()
+    logs = [{} for _ in answers]
+    for epoch, answer in enumerate(answers):
+        model.predict_on_batch = lambda images, answer=answer: answer
+        evaluation.on_epoch_end(epoch, logs[epoch])
+    return logs
+
+
+def test_accuracy_of_a_classifier():
+    truth = {"images": np.zeros((4, 8, 8, 3), np.uint8), "classes": np.array([0, 1, 2, 5], np.int32)}
+    evaluation = Evaluation([truth], list("abcdef"), "classification")
+    answers = [{"probabilities": np.eye(6)[taken]} for taken in ([0] * 4, [0, 1, 0, 5])]
+    assert logs_of(evaluation, *answers) == [
+        {"val_accuracy": 1 / 4, "val_top5_accuracy": 3 / 4},
+        {"val_accuracy": 3 / 4, "val_top5_accuracy": 1},
+    ]
+    assert evaluation.result["recall/f"] == 1
+    few = Evaluation([truth | {"classes": np.array([0, 1, 1, 1])}], ["a", "b"], "classification")
+    assert logs_of(few, {"probabilities": np.eye(2)[[0, 1, 0, 1]]}) == [{"val_accuracy": 3 / 4}]
+
+
+def test_mean_iou_of_a_segmenter_every_fourth_epoch():
+    truth = np.zeros((1, 8, 8), np.int32)
+    truth[:, :, 4:] = 1
+    batch = {"images": np.zeros((1, 8, 8, 3), np.uint8), "classes": truth}
+    evaluation = Evaluation([batch], ["ground", "cell"], "segmentation", every=4)
+    ground = {"classes": np.zeros_like(truth)}
+    logs = logs_of(evaluation, ground, ground, ground, {"classes": truth})
+    names = ("val_mean_iou", "val_mean_dice", "val_pixel_accuracy")
+    assert logs[0] == pytest.approx(dict(zip(names, (1 / 4, 1 / 3, 1 / 2), strict=True)))
+    assert logs[2] == pytest.approx(dict.fromkeys(names, math.nan), nan_ok=True)
+    assert logs[3] == dict.fromkeys(names, 1)
+
+
+def test_mean_iou_of_a_box_regressor(dataset):
+    box = np.array([[[0, 0, 40, 20]]], np.float32)
+    answer = {"boxes": box, "scores": np.ones((1, 1)), "classes": [[0]], "num_detections": [1]}
+    [logs] = logs_of(Evaluation(dataset[1:], ["cell"], task="box_regression"), answer)
+    assert logs == pytest.approx({"val_mean_iou": 1 / 2, "val_accuracy": 1, "val_AP50": 1})
+
+
+def test_options_and_tasks_that_there_are_not(dataset):
+    with pytest.raises(ValueError, match="max_detections=7: no option of classification; it takes none"):
+        Evaluation(dataset, ["cell"], "classification", max_detections=7)
+    with pytest.raises(ValueError, match="max_detection=7: no option of detection; it takes max_detections"):
+        Evaluation(dataset, ["cell"], "detection", max_detection=7)
+    with pytest.raises(ValueError, match='task="detect": unknown'):
+        Evaluation(dataset, ["cell"], "detect")

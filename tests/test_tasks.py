@@ -1,0 +1,40 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kzoo.tasks import TASKS, task_of
+
+DETECTION = {
+    "boxes": np.zeros([2, 5, 4]),
+    "scores": np.zeros([2, 5]),
+    "classes": np.zeros([2, 5]),
+    "num_detections": np.zeros([2]),
+}
+
+
+@pytest.mark.parametrize(
+    ("answers", "task"),
+    [
+        (DETECTION, "detection"),
+        (DETECTION | {"masks": np.zeros([2, 5, 28, 28])}, "instance_segmentation"),
+        ({"probabilities": np.zeros([2, 7]), "classes": np.zeros([2])}, "classification"),
+        ({"probabilities": SimpleNamespace(shape=(None, None, None, 3)), "classes": None}, "segmentation"),
+    ],
+)
+def test_answers_tell_the_task(answers, task):
+    assert task_of(answers) == task
+    assert task in TASKS
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ({}, "the answers are none;"),
+        ({"probabilities": np.zeros([2, 5, 7])}, r"the answers are probabilities \(2, 5, 7\);"),
+        ({"boxes": np.zeros([2, 5, 4])}, r"the answers are boxes \(2, 5, 4\);"),
+    ],
+)
+def test_answers_of_no_task_are_told(answers, told):
+    with pytest.raises(ValueError, match=told):
+        task_of(answers)
