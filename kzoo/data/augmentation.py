@@ -12,7 +12,8 @@ import tensorflow as tf
 from kzoo.checks import check_number
 from kzoo.classes import CROWD
 from kzoo.data.masks import MASK_SIZE
-from kzoo.data.resize import PADDING
+from kzoo.data.resize import FILLS
+from kzoo.layers.sampler import bilinear_sample
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Augmentation:
             from a microscope.
         quarter_turns: whether half of the pictures have rows and columns exchanged; with both flips at 0.5
             this makes all four quarter turns and their mirror pictures.
+        elastic: standard deviation, in pixels of the given picture, of the random displacements of a grid of
+            3 x 3 points, between which all pixels are displaced smoothly, by bicubic interpolation
+            (Ronneberger et al. 2015, section 3.1). Not for tasks about boxes or masks within them.
         zoom: smallest and largest factor on top of the one with which the whole picture fits.
         aspect: smallest and largest factor of width against height.
         brightness: largest shift of all values, as a share of 255.
@@ -35,11 +39,16 @@ class Augmentation:
 
     Raises:
         ValueError: a value out of its range.
+
+    Example:
+        tissue = Augmentation(vertical_flip=0.5, quarter_turns=True, elastic=10.0)
+        batches = kzoo.data.load("folder:membrane", task="segmentation", augment=tissue)
     """
 
     horizontal_flip: float = 0.5
     vertical_flip: float = 0.0
     quarter_turns: bool = False
+    elastic: float = 0.0
     zoom: tuple[float, float] = (0.7, 1.4)
     aspect: tuple[float, float] = (0.9, 1.1)
     brightness: float = 0.12
@@ -60,6 +69,7 @@ class Augmentation:
         )
         for name in shares:
             check_number(name, getattr(self, name), least=0, most=1)
+        check_number("elastic", self.elastic, least=0)
         for name in ("zoom", "aspect"):
             value = getattr(self, name)
             if not (isinstance(value, tuple) and len(value) == 2 and 0 < value[0] <= value[1] < math.inf):
@@ -75,23 +85,24 @@ def augment(
 
     Args:
         example: `images` uint8 [h, w, 3], the whole picture at a size to sample from; `original_size` [2] of
-            the picture on disk; `scale` [2] (y, x) with which it would fit `image_size`; `boxes` [G, 4] xyxy
-            in own pixels and `classes` [G] where padding is -1; optionally `masks` uint8 [n, 56, 56], within
-            the boxes of the n rows that are no padding, and `segmentation` uint8 [h, w, 1]; anything else is
-            passed on.
+            the picture on disk; `scale` [2] (y, x) with which it would fit `image_size`. Optionally further
+            layers of pixels, `labels` and `borders`, uint8 [h, w, 1]; or `boxes` [G, 4] xyxy in own pixels,
+            `classes` [G] where padding is -1 and `masks` uint8 [n, 56, 56], within the boxes of the n rows
+            that are no padding. Anything else is passed on.
         seed: int64 [2].
         image_size: height and width that the model is given.
-        settings: how strongly.
+        settings: how strongly. Boxes do not know of `elastic`.
 
     Returns:
-        The same structure: `images` uint8 [H, W, 3]; `boxes` [G, 4] in given pixels, those that are still to
-        be seen first, then padding; `masks` of those within what the picture's border has left of their
-        boxes; `scale` the factors used.
+        The same structure: `images` uint8 [H, W, 3]; `labels` and `borders` [H, W, 1], 0 outside the picture;
+        `boxes` [G, 4] in given pixels, those that are still to be seen first, then padding; `masks` of those
+        within what the picture's border has left of their boxes; `scale` the factors used.
     """
     draws = tf.random.stateless_uniform([11], seed)
     geometry, colour = draws[:7], draws[7:]
-    layers = {name: example[name] for name in ("images", "segmentation") if name in example}
-    boxes, masks = example["boxes"], example.get("masks", tf.zeros([0, MASK_SIZE, MASK_SIZE], tf.uint8))
+    layers = {name: example[name] for name in FILLS if name in example}
+    boxes = example.get("boxes", tf.zeros([0, 4]))
+    masks = example.get("masks", tf.zeros([0, MASK_SIZE, MASK_SIZE], tf.uint8))
     size = tf.cast(example["original_size"], tf.float32)
     scale = example["scale"] * _zoom(geometry[:2], settings)
     if settings.quarter_turns:
@@ -104,20 +115,18 @@ def augment(
     offset = geometry[2:4] * (tf.constant(image_size, tf.float32) - size * scale)
     flip = geometry[4:6] < tf.constant([settings.vertical_flip, settings.horizontal_flip])
 
-    whole, visible = _move_boxes(boxes, scale, offset, flip, image_size)
-    kept = _still_seen(whole, visible, example["classes"], settings.min_visible)
     moved = {"scale": scale}
-    if "masks" in example:
-        masks = _move_masks(*(tf.gather(rows, kept) for rows in (masks, whole, visible)), flip)
-        has_samples = tf.reduce_any(masks > 0, axis=[1, 2]) | (tf.gather(example["classes"], kept) == CROWD)
-        kept, moved["masks"] = kept[has_samples], masks[has_samples]
-    moved["boxes"] = _close_ranks(visible, kept)
-    moved["classes"] = _close_ranks(example["classes"] + 1, kept) - 1  # padding is -1
-    for name, layer in layers.items():
-        method, fill = ("bilinear", PADDING) if name == "images" else ("nearest", 0)
-        window = _window(tf.shape(layer)[:2], size, scale, offset, flip, image_size)
-        sampled = tf.image.crop_and_resize(layer[None], window, [0], image_size, method, fill)[0]
-        moved[name] = _recolour(sampled, colour, settings) if name == "images" else tf.cast(sampled, tf.uint8)
+    if "boxes" in example:
+        moved |= _move_objects(example, boxes, masks, scale, offset, flip, image_size, settings)
+    if settings.elastic:
+        displacement = _displacement(tf.random.fold_in(seed, 1), image_size, settings.elastic)
+        moved |= _deform(layers, size, scale, offset, flip, displacement)
+    else:
+        window = _window(tf.shape(layers["images"])[:2], size, scale, offset, flip, image_size)
+        moved |= {name: _crop(name, layer, window, image_size) for name, layer in layers.items()}
+    moved["images"] = _recolour(moved["images"], colour, settings)
+    for name in layers.keys() - {"images"}:
+        moved[name] = tf.cast(tf.round(moved[name]), tf.uint8)
     return example | moved
 
 
@@ -147,6 +156,55 @@ def _window(sampled_size, size, scale, offset, flip, image_size):
     window = ((given - offset) / (size * scale) * sampled_size - 0.5) / tf.maximum(sampled_size - 1, 1)
     # Rounding must not push a sample on the very edge out of the picture, where there is only grey.
     return tf.reshape(0.5 + (window - 0.5) * (1 - 2e-6), [1, 4])
+
+
+def _crop(name, layer, window, image_size):
+    """One layer [h, w, C] within a window, float32 [H, W, C]."""
+    method = "nearest" if name == "labels" else "bilinear"
+    return tf.image.crop_and_resize(layer[None], window, [0], image_size, method, FILLS[name])[0]
+
+
+def _displacement(seed, image_size, elastic):
+    """How far from its own place each given pixel is taken, float32 [H, W, 2], (y, x) in given pixels."""
+    coarse = elastic * tf.random.stateless_normal([3, 3, 2], seed)
+    return tf.image.resize(coarse, image_size, "bicubic")
+
+
+def _deform(layers, size, scale, offset, flip, displacement):
+    """All layers [h, w, C] with their pixels displaced by [H, W, 2], float32 [H, W, C].
+
+    Without displacement it is what `_crop` makes of `_window`, but that the picture ends with the outer
+    border of its pixels instead of the centres of the last ones.
+    """
+    image_size = displacement.shape[:2]
+    centres = np.stack(np.mgrid[: image_size[0], : image_size[1]], axis=-1).astype(np.float32) + 0.5
+    given = tf.where(flip, np.float32(image_size) - centres, centres) + displacement
+    sampled_size = tf.cast(tf.shape(layers["images"])[:2], tf.float32)
+    places = (given - offset) * (sampled_size / (size * scale))  # [H, W, 2]
+    inside = tf.reduce_all((places >= 0) & (places <= sampled_size), axis=-1, keepdims=True)
+    smooth = {name: layer for name, layer in layers.items() if name != "labels"}
+    together = tf.concat(list(smooth.values()), axis=-1)[None]
+    sampled = bilinear_sample(together, places[None] - 0.5, tf.zeros([1], tf.int32))[0]
+    channels = [layer.shape[-1] for layer in smooth.values()]
+    moved = dict(zip(smooth, tf.split(sampled, channels, axis=-1), strict=True))
+    if "labels" in layers:
+        nearest = tf.cast(tf.clip_by_value(places, 0, sampled_size - 1), tf.int32)
+        moved["labels"] = tf.cast(tf.gather_nd(layers["labels"], nearest), tf.float32)
+    return {name: tf.where(inside, layer, float(FILLS[name])) for name, layer in moved.items()}
+
+
+def _move_objects(example, boxes, masks, scale, offset, flip, image_size, settings):
+    """Boxes, classes and masks of what is still to be seen."""
+    whole, visible = _move_boxes(boxes, scale, offset, flip, image_size)
+    kept = _still_seen(whole, visible, example["classes"], settings.min_visible)
+    moved = {}
+    if "masks" in example:
+        masks = _move_masks(*(tf.gather(rows, kept) for rows in (masks, whole, visible)), flip)
+        has_samples = tf.reduce_any(masks > 0, axis=[1, 2]) | (tf.gather(example["classes"], kept) == CROWD)
+        kept, moved["masks"] = kept[has_samples], masks[has_samples]
+    moved["boxes"] = _close_ranks(visible, kept)
+    moved["classes"] = _close_ranks(example["classes"] + 1, kept) - 1  # padding is -1
+    return moved
 
 
 def _move_boxes(boxes, scale, offset, flip, image_size):

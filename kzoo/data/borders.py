@@ -48,7 +48,7 @@ def distances(
         spacing: height and width of a pixel.
 
     Returns:
-        Two of float32 [h, w], in units of `spacing`, from centre to centre: 0 in the instance itself, infinite
+        Two of float32 [h, w], in units of `spacing`, centre to centre: 0 in the instance itself, infinite
         where nothing is within reach.
     """
     reach = max(sigma * math.sqrt(-2 * math.log(_SMALLEST)), _TOUCH)

@@ -7,17 +7,20 @@ from dataclasses import replace
 import numpy as np
 import tensorflow as tf
 
-from kzoo.checks import check_choice, check_integer
+from kzoo.checks import check_choice, check_integer, check_number
 from kzoo.data import augmentation, source
 from kzoo.data.augmentation import Augmentation
 from kzoo.data.faults import DataError
 from kzoo.data.masks import MASK_SIZE
 from kzoo.data.reading import reader
 from kzoo.data.resize import RESIZES, working_size
+from kzoo.tasks import TASKS
 
 _MEMORY = 2 * 2**30  # bytes; the pictures of a split that take more are read anew in every epoch
 _SHUFFLED = 1024  # pictures in memory to draw the next one from; they lie there in random order already
 _ONE_OBJECT = ("classification", "box_regression")
+_DEFORMABLE = ("classification", "segmentation")  # the tasks without boxes and masks within them
+_MOST_PIXEL_CLASSES = 254  # each pixel's class is kept in eight bits, plus one
 
 
 def load(
@@ -33,12 +36,15 @@ def load(
     seed: int = 0,
     classes: Sequence[str] | None = None,
     strict: bool = False,
+    border_sigma: float | None = None,
 ) -> tf.data.Dataset:
     """Pictures with what is in them, as batches to train on or to evaluate with.
 
     Args:
-        spec: where the data is: "shapes", "voc:DIR", "coco:DIR" or "coco:INSTANCES.json,IMAGE_DIR".
-        split: "train", "val", ...; `kzoo.data.info(spec).splits` has the names.
+        spec: where the data is: "shapes", "shapes:N", "voc:DIR", "coco:DIR", "coco:INSTANCES.json,IMAGE_DIR",
+            "folder:DIR", or with options behind commas "folder:DIR,image=raw,label=masks,values=0:0+255:1".
+        split: "train", "val", ...; `kzoo.data.info(spec).splits` has the names. Or a slice of one, such as
+            "all[:24]", "all[24:]" or "train[:80%]".
         task: what is to be learnt: "classification", "box_regression", "detection", "segmentation" or
             "instance_segmentation".
         image_size: height and width that the model is given. None: the pictures' own, if all have the same.
@@ -46,11 +52,15 @@ def load(
         augment: whether pictures are changed at random, each epoch anew; an `Augmentation` says how strongly.
         resize: "letterbox" keeps the proportions and fills up with grey at the bottom and at the right,
             "stretch" does not keep them.
-        shuffle: whether the pictures come in random order. None: in the split "train" and when augmented.
+        shuffle: whether the pictures come in random order. None: in the split "train", in its slices, and
+            when augmented.
         seed: of order and augmentation, and of data that is drawn. The same seed gives the same batches,
             epoch by epoch, as long as TensorFlow's own seed (`keras.utils.set_random_seed`) is the same too.
         classes: names in the order of their numbers. None: those that the data has.
         strict: whether a single fault in the data is an error.
+        border_sigma: for "segmentation" of data that tells instances apart: there are `borders`, as wide as
+            this many pixels of `images`, and a line of background where two instances touch. U-Net's authors
+            took 5.0.
 
     Returns:
         Batches whose number is known (`len`), each a dict with
@@ -63,14 +73,18 @@ def load(
 
         and what the task is about:
 
-        - `boxes`: float32 [B, G, 4], xyxy in pixels of `images`; G is the most objects that a picture has.
-        - `classes`: int32 [B, G] from 0. Behind the objects come crowd regions, which are -2: what lies in
-          them is neither to be learnt nor to be measured. Slots without either are -1, have a zero box and
-          come last. For "classification" int32 [B].
-        - `masks`: uint8 [B, G, 56, 56], 1 where the object is seen when its box is stretched to these samples
-          ("instance_segmentation"); `kzoo.data.masks.paste` brings them back into pixels.
-        - `segmentation`: int32 [B, H, W], 0 where no object is, else its class + 1; where objects overlap the
-          later one counts ("segmentation").
+        - "detection" and "box_regression", where G is 1: `boxes` float32 [B, G, 4], xyxy in pixels of
+          `images`; G is the most objects that a picture has. `classes` int32 [B, G] from 0. Behind the
+          objects come crowd regions, which are -2: what lies in them is neither to be learnt nor to be
+          measured. Slots without either are -1, have a zero box and come last.
+        - "instance_segmentation": these, and `masks` uint8 [B, G, 56, 56], 1 where the object is seen when
+          its box is stretched to these samples; `kzoo.data.masks.paste` brings them back into pixels.
+        - "classification": `classes` int32 [B].
+        - "segmentation": `classes` int32 [B, H, W], of each pixel from 0. What is not to be learnt is -1:
+          what lies outside the picture, and what the data says nothing of. With `border_sigma` also `borders`
+          float32 [B, H, W]: exp(-(d1 + d2)^2 / (2 border_sigma^2)) in the background, where d1 and d2 are the
+          distances to the nearest two instances in pixels of `images`, and 0 elsewhere (Ronneberger et al.
+          2015, equation 2). Augmentation moves and enlarges them as it does the picture.
 
         The data set itself has the attributes `classes`, the names; `num_pictures`; and `pictures`, the
         `kzoo.data.source.Split` with what lies on disk, where `image_id` is the index.
@@ -82,22 +96,25 @@ def load(
     Example:
         batches = kzoo.data.load("voc:bccd", image_size=(256, 320), augment=True)
         model.fit(batches, epochs=30)
+
+        slices = kzoo.data.load("folder:membrane", split="all[:24]", task="segmentation", augment=True)
     """
-    _check(image_size, batch_size, augment, resize, shuffle, seed)
+    _check(image_size, batch_size, resize, shuffle, seed)
+    _check_extras(task, augment, border_sigma)
     opened = source.open_source(spec, task=task, classes=classes, seed=seed)
-    pictures = opened.split(split, strict=strict)
+    pictures = source.open_split(opened, split, strict=strict)
     if task not in ("detection", "instance_segmentation"):
         pictures = _without_crowds(pictures)
-    _check_task(task, spec, pictures)
+    _check_task(task, spec, opened.info.classes, pictures, border_sigma)
     most = 1 if task in _ONE_OBJECT else opened.max_objects
     image_size = tuple(image_size or _common_size(pictures.sizes, f"{spec!r}, split {split!r}"))
     settings = Augmentation() if augment is True else augment or None
     if shuffle is None:
-        shuffle = split == "train" or settings is not None
+        shuffle = split.partition("[")[0] == "train" or settings is not None
 
     zoom = max(settings.zoom[1], 1.0) if settings else None
-    read = reader(pictures, task, most, image_size, resize, zoom)
-    layers = 4 if task == "segmentation" else 3
+    read = reader(pictures, task, most, image_size, resize, zoom, border_sigma)
+    layers = 3 + (task == "segmentation") + (border_sigma is not None)
     memory = sum(math.prod(working_size(size, image_size, resize, zoom)) * layers for size in pictures.sizes)
     if task == "instance_segmentation":
         memory += sum(map(len, pictures.classes)) * MASK_SIZE**2
@@ -147,15 +164,16 @@ def _targets(example: dict[str, tf.Tensor], task: str) -> dict[str, tf.Tensor]:
         masks = tf.pad(example["masks"], [[0, free], [0, 0], [0, 0]])
         example["masks"] = tf.ensure_shape(masks, [most, MASK_SIZE, MASK_SIZE])
     if task == "segmentation":
-        del example["boxes"], example["classes"]
-        example["segmentation"] = tf.cast(example["segmentation"][..., 0], tf.int32)
+        example["classes"] = tf.cast(example.pop("labels")[..., 0], tf.int32) - 1
+    if "borders" in example:
+        borders = tf.cast(example["borders"][..., 0], tf.float32) / 255
+        example["borders"] = tf.where(example["classes"] == 0, borders, 0.0)
     if task == "classification":
-        del example["boxes"]
         example["classes"] = example.pop("label")
     return example
 
 
-def _check(image_size, batch_size, augment, resize, shuffle, seed):
+def _check(image_size, batch_size, resize, shuffle, seed):
     """Refuses what cannot be, before anything is read."""
     if image_size is not None:
         if not isinstance(image_size, tuple | list) or len(image_size) != 2:
@@ -165,14 +183,32 @@ def _check(image_size, batch_size, augment, resize, shuffle, seed):
     check_integer("batch_size", batch_size, least=1)
     check_integer("seed", seed, least=0)
     check_choice("resize", resize, RESIZES)
-    if not isinstance(augment, bool | Augmentation):
-        raise ValueError(f"augment={augment!r}: give True, False or an Augmentation.")
     if not isinstance(shuffle, bool | None):
         raise ValueError(f"shuffle={shuffle!r}: give True, False or None.")
 
 
+def _check_extras(task, augment, border_sigma):
+    """Refuses what cannot be, or not for this task."""
+    if not isinstance(augment, bool | Augmentation):
+        raise ValueError(f"augment={augment!r}: give True, False or an Augmentation.")
+    check_choice("task", task, TASKS)
+    if isinstance(augment, Augmentation) and augment.elastic and task not in _DEFORMABLE:
+        raise ValueError(
+            f"Augmentation(elastic={augment.elastic!r}) with task={task!r}: boxes cannot be deformed. "
+            f"The tasks that can: {', '.join(_DEFORMABLE)}."
+        )
+    if border_sigma is not None:
+        check_number("border_sigma", border_sigma, least=0)
+        if border_sigma == 0:
+            raise ValueError(f"border_sigma={border_sigma!r}: give a number of pixels above 0, or None.")
+        if task != "segmentation":
+            raise ValueError(f"border_sigma={border_sigma!r} with task={task!r}: it is for 'segmentation'.")
+
+
 def _without_crowds(pictures):
-    """The same pictures for a task that knows objects only."""
+    """The same pictures for a task that knows objects only; crowds stay in what `read_labels` tells."""
+    if pictures.boxes is None:
+        return pictures
     counts = [int(np.count_nonzero(classes >= 0)) for classes in pictures.classes]  # they come first
 
     def objects(rows):
@@ -188,7 +224,7 @@ def _without_crowds(pictures):
     )
 
 
-def _check_task(task, spec, pictures):
+def _check_task(task, spec, classes, pictures, border_sigma):
     """Refuses data that has too much or too little for the task."""
     counts = sorted(map(len, pictures.classes))
     if task in _ONE_OBJECT and set(counts) != {1}:
@@ -196,8 +232,19 @@ def _check_task(task, spec, pictures):
             f"task={task!r} takes pictures of one object each; those of {spec!r} have "
             f"{counts[0]} to {counts[-1]}."
         )
-    if task in source.MASKED and pictures.read_masks is None:
+    if task == "segmentation" and pictures.read_labels is None:
+        raise DataError(f"task={task!r} takes the class of each pixel; {spec!r} does not have them.")
+    if task == "segmentation" and len(classes) > _MOST_PIXEL_CLASSES:
+        raise DataError(
+            f"task={task!r} takes at most {_MOST_PIXEL_CLASSES} classes; {spec!r} has {len(classes)}."
+        )
+    if task == "instance_segmentation" and pictures.read_masks is None:
         raise DataError(f"task={task!r} takes the pixels of each object; {spec!r} does not have them.")
+    if border_sigma is not None and pictures.read_masks is None:
+        raise DataError(
+            f"border_sigma={border_sigma!r} takes the pixels of each object; {spec!r} does not have them, "
+            "only the class of each pixel."
+        )
 
 
 def _common_size(sizes, where):

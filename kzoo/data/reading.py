@@ -6,75 +6,93 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from kzoo.data.masks import MASK_SIZE, decode, within_box
-from kzoo.data.resize import PADDING, fit, padded, resized, scale_to, working_size
+from kzoo.data.borders import border_map, distances, instances_of, separated
+from kzoo.data.masks import MASK_SIZE, within_box
+from kzoo.data.resize import FILLS, fit, padded, resized, scale_to, working_size
 from kzoo.data.source import Split
 
 
 def reader(
-    split: Split, task: str, max_objects: int, image_size: tuple[int, int], resize: str, zoom: float | None
+    split: Split,
+    task: str,
+    max_objects: int,
+    image_size: tuple[int, int],
+    resize: str,
+    zoom: float | None,
+    border_sigma: float | None = None,
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """A function, to be mapped, from a picture's place in the split to the picture and its labels.
+    """A function, to be mapped, from a picture's place in the split to the picture and what is in it.
 
     Args:
         split: the pictures.
-        task: what is to be learnt: it tells whether to read `masks` or a `segmentation` [h, w, 1].
+        task: what is to be learnt: it tells what comes with the picture. "classification": `label`, its
+            class. "segmentation": `labels` uint8 [h, w, 1], the class of each pixel plus 1, where 0 is
+            ignored. Else `boxes` and `classes`, and for "instance_segmentation" `masks`.
         max_objects: G, to which boxes and classes are padded.
         image_size: height and width that the model is given.
         resize: "letterbox" or "stretch".
         zoom: None: everything comes as the model is given it. Else pictures come without padding, large
             enough to be enlarged by this factor, and boxes in the picture's own pixels: augmentation does
             the rest.
+        border_sigma: of "segmentation": `labels` have a line where instances touch, and there are `borders`
+            uint8 [h, w, 1], as of `kzoo.data.borders.border_map`. In pixels that the model is given.
 
     The `masks` [n, 56, 56] are within boxes and not padded: a picture with few objects takes little memory.
     """
     area = (None, None) if zoom else image_size
     parts = {
         "images": (tf.uint8, [*area, 3]),
-        "boxes": (tf.float32, [max_objects, 4]),
-        "classes": (tf.int32, [max_objects]),
         "original_size": (tf.int32, [2]),
         "scale": (tf.float32, [2]),
     }
+    if task == "classification":
+        parts["label"] = (tf.int32, [])
+    elif task == "segmentation":
+        parts["labels"] = (tf.uint8, [*area, 1])
+        if border_sigma:
+            parts["borders"] = (tf.uint8, [*area, 1])
+    else:
+        parts["boxes"] = (tf.float32, [max_objects, 4])
+        parts["classes"] = (tf.int32, [max_objects])
     if task == "instance_segmentation":
         parts["masks"] = (tf.uint8, [None, MASK_SIZE, MASK_SIZE])
-    if task == "segmentation":
-        parts["segmentation"] = (tf.uint8, [*area, 1])
 
     def read(index):
-        picture, boxes, classes = split.read(int(index)), split.boxes[index], split.classes[index]
+        index = int(index)
+        picture = split.read(index)
         size = picture.shape[:2]
-        scale = scale_to(fit(size, image_size, resize), size)
+        fitted = fit(size, image_size, resize)
+        scale = scale_to(fitted, size)
         kept_size = working_size(size, image_size, resize, zoom)
+        example = {"original_size": np.array(size, np.int32), "scale": scale}
         layers = {"images": resized(picture, kept_size)}
-        if "segmentation" in parts:
-            labels = _segmentation(split.read_masks(int(index)), classes, size)
-            layers["segmentation"] = resized(labels, kept_size, Image.Resampling.NEAREST)[..., None]
-        masks = _within_boxes(split.read_masks(int(index)), boxes) if "masks" in parts else None
+        if "label" in parts:
+            example["label"] = split.classes[index][0]
+        if "labels" in parts:
+            labels = (split.read_labels(index) + 1).astype(np.uint8)
+            layers["labels"] = resized(labels, kept_size, Image.Resampling.NEAREST)[..., None]
+        if "borders" in parts:
+            instances = resized(
+                instances_of(split.read_masks(index), size), kept_size, Image.Resampling.NEAREST
+            )
+            layers |= _set_apart(layers["labels"], instances, fitted, border_sigma)
+        if "masks" in parts:
+            example["masks"] = _within_boxes(split.read_masks(index), split.boxes[index])
+        if "boxes" in parts:
+            boxes, classes = split.boxes[index], split.classes[index]
+            boxes = boxes if zoom else boxes * scale[[1, 0, 1, 0]]
+            free = max_objects - len(classes)
+            example["boxes"] = np.pad(boxes, [(0, free), (0, 0)])
+            example["classes"] = np.pad(classes, (0, free), constant_values=-1)
         if not zoom:
-            boxes = boxes * scale[[1, 0, 1, 0]]
-            layers = {
-                name: padded(layer, image_size, PADDING if name == "images" else 0)
-                for name, layer in layers.items()
-            }
-        free = max_objects - len(classes)
-        example = layers | {
-            "boxes": np.pad(boxes, [(0, free), (0, 0)]),
-            "classes": np.pad(classes, (0, free), constant_values=-1),
-            "original_size": np.array(size, np.int32),
-            "scale": scale,
-            "masks": masks,
-        }
+            layers = {name: padded(layer, image_size, FILLS[name]) for name, layer in layers.items()}
+        example |= layers
         return [example[name] for name in parts]
 
     def read_in_graph(index):
         values = tf.numpy_function(read, [index], [dtype for dtype, _ in parts.values()])
         shapes = [shape for _, shape in parts.values()]
-        example = dict(zip(parts, map(tf.ensure_shape, values, shapes), strict=True)) | {"image_id": index}
-        if task == "classification":
-            # A copy, which stays even where augmentation moves the object out of view.
-            example["label"] = example["classes"][0]
-        return example
+        return dict(zip(parts, map(tf.ensure_shape, values, shapes), strict=True)) | {"image_id": index}
 
     return read_in_graph
 
@@ -85,9 +103,12 @@ def _within_boxes(masks, boxes):
     return np.array(samples, np.uint8).reshape(-1, MASK_SIZE, MASK_SIZE)
 
 
-def _segmentation(masks, classes, size):
-    """Run lengths as one layer uint8 [H, W] of class + 1; later objects cover earlier ones."""
-    labels = np.zeros(size, np.uint8)
-    for mask, label in zip(masks, classes, strict=True):
-        labels[decode(mask)] = label + 1
-    return labels
+def _set_apart(labels, instances, fitted, sigma):
+    """Labels [h, w, 1] with a line between touching instances [h, w], and the borders between all of them.
+
+    Sigma and the line's width are in pixels of the picture at the size with which it fits.
+    """
+    spacing = tuple(given / kept for given, kept in zip(fitted, instances.shape, strict=True))
+    first, second = distances(instances, sigma, spacing)
+    apart = separated(labels[..., 0], instances, second, background=1)
+    return {"labels": apart[..., None], "borders": border_map(first, second, sigma)[..., None]}

@@ -13,6 +13,11 @@ from PIL import Image
 
 RESIZES = ("letterbox", "stretch")
 PADDING = 114  # a mid grey: near the mean of photographs, so that the edge of the picture stays a weak one
+FILLS = {
+    "images": PADDING,
+    "labels": 0,
+    "borders": 0,
+}  # what lies beyond the picture; of labels it is ignored
 
 
 def fit(original_size: tuple[int, int], image_size: tuple[int, int], resize: str) -> tuple[int, int]:
@@ -84,7 +89,7 @@ def resized(
     size: tuple[int, int],
     resampling: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> np.ndarray:
-    """A layer uint8 [H, W] or [H, W, 3] at another (height, width).
+    """A layer uint8 [H, W] or [H, W, 3] at another (height, width); int32 [H, W] by the nearest pixel only.
 
     It is antialiased by Pillow, which lets other threads run meanwhile.
     """

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from kzoo.data.augmentation import Augmentation, augment
 from kzoo.data.masks import paste, within_box
@@ -94,7 +95,7 @@ def test_boxes_move_with_the_picture(seed, kept_at):
     inside = inside[::step, ::step]
     picture = np.where(inside[..., None], [255, 0, 0], [0, 0, 255])
     given = example(picture, [box], (100, 120), original_size=(240, 320))
-    given |= {"segmentation": tf.constant(inside[..., None], tf.uint8)}
+    given |= {"labels": tf.constant(inside[..., None], tf.uint8)}
     got = run(given, [seed, 7], (100, 120), settings)
     assert got["images"].shape == (100, 120, 3) and got["images"].dtype == np.uint8
     red = (got["images"][..., 0] > 127) & (got["images"][..., 2] < 100)
@@ -102,7 +103,7 @@ def test_boxes_move_with_the_picture(seed, kept_at):
         assert (got["classes"] == -1).all() and not got["boxes"].any()
         return
     np.testing.assert_allclose(got["boxes"][0], extent(red), atol=1)
-    np.testing.assert_allclose(extent(got["segmentation"][..., 0] > 0), extent(red), atol=1)
+    np.testing.assert_allclose(extent(got["labels"][..., 0] > 0), extent(red), atol=1)
     np.testing.assert_array_equal(got["classes"], [0, -1, -1])
     assert not got["boxes"][1:].any()
 
@@ -128,8 +129,8 @@ def test_a_mask_moves_with_its_picture(seed, zoom):
     samples = np.stack([within_box(mask, box) for mask, box in zip(full, boxes, strict=True)])
     seen = {}
     for label, mask in enumerate(full):
-        layer = {"segmentation": tf.constant(mask[..., None], tf.uint8)}
-        seen[label] = run(given | layer, [seed, 5], size, settings)["segmentation"][..., 0] > 0
+        layer = {"labels": tf.constant(mask[..., None], tf.uint8)}
+        seen[label] = run(given | layer, [seed, 5], size, settings)["labels"][..., 0] > 0
     got = run(given | {"masks": tf.constant(samples)}, [seed, 5], size, settings)
     assert got["masks"].shape == (np.count_nonzero(got["classes"] >= 0), 56, 56)
     for mask, box, label in zip(got["masks"], got["boxes"], got["classes"], strict=False):
@@ -259,11 +260,82 @@ def test_the_same_seed_gives_the_same_picture_and_another_one_another():
     assert (first["images"] != other["images"]).any()
 
 
+def coded(size, classes=5):
+    """A picture whose colour is its label: blobs of some pixels, and the layers of it alone."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(1, classes + 1, [-(-size[0] // 20), -(-size[1] // 20)])
+    labels = labels.repeat(20, 0).repeat(20, 1)[: size[0], : size[1], None].astype(np.uint8)
+    layers = {"images": (labels * 40).repeat(3, axis=-1), "labels": labels, "borders": labels * 40}
+    given = {name: tf.constant(layer) for name, layer in layers.items()}
+    return given | {"original_size": tf.constant(size), "scale": tf.constant([1.0, 1.0])}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_without_displacement_the_deformed_picture_is_the_plain_one(seed):
+    settings = replace(GEOMETRY, vertical_flip=0.5, quarter_turns=True, zoom=(1.0, 2.0), aspect=(1.0, 1.0))
+    given = coded((50, 50))
+    plain, deformed = (run(given, [seed, 0], (50, 50), replace(settings, elastic=e)) for e in (0.0, 1e-7))
+    assert plain.keys() == deformed.keys()
+    for name in ("images", "borders", "labels"):
+        assert (plain[name].dtype, plain[name].shape) == (deformed[name].dtype, deformed[name].shape)
+        one, two = (layers[name][1:-1, 1:-1].astype(int) for layers in (plain, deformed))
+        assert np.abs(one - two).max() <= 1 if name != "labels" else (one != two).mean() < 0.01
+    np.testing.assert_array_equal(plain["scale"], deformed["scale"])
+    still = run(given, [seed, 0], (50, 50), replace(STILL, elastic=1e-7))
+    for name in ("images", "borders", "labels"):
+        np.testing.assert_array_equal(still[name], given[name])
+
+
+@pytest.mark.parametrize("kept_at", [1, 2])
+@pytest.mark.parametrize("seed", range(6))
+def test_deformed_labels_and_borders_stay_with_their_picture(seed, kept_at):
+    settings = replace(GEOMETRY, vertical_flip=0.5, quarter_turns=True, zoom=(0.6, 1.4), elastic=3.0)
+    given = coded((80, 100))
+    given |= {name: given[name][::kept_at, ::kept_at] for name in ("images", "labels", "borders")}
+    got = run(given, [seed, 1], (72, 96), settings)
+    labels, image = got["labels"][..., 0].astype(int), got["images"][..., 0].astype(int)
+    assert got["images"].shape == (72, 96, 3) and got["labels"].shape == got["borders"].shape == (72, 96, 1)
+    width = 1 + 4 * kept_at  # around a border between labels colours mix
+    inner = minimum_filter(labels, width) == maximum_filter(labels, width)
+    assert inner.mean() > 0.3
+    expected = np.where(labels > 0, labels * 40, 114)
+    np.testing.assert_allclose(image[inner], expected[inner], atol=1)
+    np.testing.assert_allclose(got["borders"][..., 0][inner], labels[inner] * 40, atol=1)
+    assert ((image == 114) == (labels == 0)).mean() > 0.98
+
+
+def test_displacements_are_smooth_and_as_strong_as_told():
+    """A picture that tells the place of each pixel tells where it was taken from."""
+    rows, columns = np.mgrid[:64, :64]
+    places = np.stack([rows, columns, rows], axis=-1) * 3 + 20
+    drawn = []
+    for seed in range(40):
+        got = run(example(places), [seed, 2], (64, 64), replace(STILL, elastic=3.0))["images"]
+        moved = (got.astype(float) - places)[..., :2] / 3
+        drawn.append(moved[32, 32])
+        assert np.abs(np.diff(moved[20:44, 20:44], axis=0)).max() < 1.5
+    assert 2.2 < np.std(drawn) < 3.8  # the middle is a point of the grid
+    assert np.ptp(drawn, axis=0).min() > 6
+    assert abs(np.corrcoef(np.transpose(drawn))[0, 1]) < 0.5
+
+
+def test_the_same_seed_deforms_alike():
+    given = coded((40, 40))
+    first, again, other = (
+        run(given, seed, (40, 40), Augmentation(elastic=4.0)) for seed in ([1, 2], [1, 2], [1, 3])
+    )
+    for name in ("images", "labels", "borders"):
+        np.testing.assert_array_equal(first[name], again[name])
+        assert (first[name] != other[name]).any()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"horizontal_flip": 1.5},
         {"hue": -0.1},
+        {"elastic": -1.0},
+        {"elastic": float("inf")},
         {"min_visible": float("nan")},
         {"zoom": (0.0, 1.0)},
         {"zoom": 1.2},

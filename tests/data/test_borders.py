@@ -47,7 +47,7 @@ def test_borders_are_the_equation_of_the_paper(instances, sigma):
 
 
 def test_between_two_walls():
-    """Walls at columns 2 and 8: d1 + d2 is 6 between them, and 6 more for each step to the outside and back."""
+    """Walls at columns 2 and 8: d1 + d2 is 6 between them, and 2 more for each step outside."""
     instances = np.zeros([5, 11], np.int32)
     instances[:, 2], instances[:, 8] = 1, 2
     got = border_map(*distances(instances, 5.0), 5.0)

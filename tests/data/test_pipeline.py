@@ -6,11 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
+from scipy.ndimage import distance_transform_edt
 
 import kzoo.data
 from kzoo.classes import CROWD
 from kzoo.data import Augmentation, DataError, Info, pipeline, source
+from kzoo.data.labels import labels_of_masks
 from kzoo.data.masks import MASK_SIZE, encode, paste
+from kzoo.data.pictures import read_picture
 from kzoo.data.source import Split
 from kzoo.tasks import TASKS
 
@@ -51,6 +55,9 @@ class FakeSource:
             sizes=tuple(sizes),
             read=read,
             read_masks=read_masks,
+            read_labels=lambda index: labels_of_masks(
+                read_masks(index), self.pictures.classes[index], sizes[index]
+            ),
         )
 
     def split(self, name, *, strict=False):
@@ -251,7 +258,6 @@ def test_crowd_regions_come_behind_the_objects_and_keep_their_box(opened):
 def test_tasks_about_objects_alone_leave_crowd_regions_out(opened):
     opened(crowded())
     dataset = kzoo.data.load("fake", task="segmentation", **SETTINGS)
-    assert set(np.unique(epoch(dataset)["segmentation"])) == {0, 2}
     assert [len(part[0]) for part in (dataset.pictures.boxes, dataset.pictures.areas)] == [1, 1]
     assert len(dataset.pictures.read_masks(0)) == 1
     got = epoch(kzoo.data.load("fake", task="box_regression", **SETTINGS))
@@ -271,16 +277,216 @@ def test_masks_count_towards_the_memory_that_pictures_take(opened, monkeypatch):
         assert len(fake.reads) == reads
 
 
-def test_segmentation_is_class_plus_one_on_ground_zero(opened):
+def test_segmentation_has_the_class_of_each_pixel_and_ignores_what_is_no_picture(opened):
     dataset = kzoo.data.load("fake", task="segmentation", shuffle=False, **SETTINGS)
-    assert dataset.element_spec["segmentation"] == tf.TensorSpec([None, 32, 40], tf.int32)
+    assert dataset.element_spec["classes"] == tf.TensorSpec([None, 32, 40], tf.int32)
     got = epoch(dataset)
-    assert set(got) == {"images", "segmentation", "image_id", "original_size", "scale"}
+    assert set(got) == {"images", "classes", "image_id", "original_size", "scale"}
     expected = np.zeros([32, 40], np.int32)
+    expected[24:] = -1
     expected[4:12, 4:8], expected[4:12, 12:16] = 1, 2
-    np.testing.assert_array_equal(got["segmentation"][2], expected)
-    augmented = epoch(kzoo.data.load("fake", task="segmentation", augment=True, **SETTINGS))
-    assert set(np.unique(augmented["segmentation"])) == {0, 1, 2, 3}
+    np.testing.assert_array_equal(got["classes"][2], expected)
+    assert (got["images"][2][expected == -1] == 114).all()
+
+
+def test_crowd_regions_of_a_segmentation_are_ignored(opened):
+    opened(crowded())
+    got = epoch(kzoo.data.load("fake", task="segmentation", **SETTINGS))["classes"]
+    expected = np.zeros([32, 40], np.int32)
+    expected[24:] = -1
+    expected[4:12, 4:8], expected[4:12, 12:16] = 2, -1
+    np.testing.assert_array_equal(got, [expected] * 10)
+
+
+@pytest.mark.parametrize("elastic", [0.0, 3.0])
+def test_augmented_segmentation_moves_with_its_picture(opened, elastic):
+    """Where the picture is white there are objects, where it is grey there is no picture."""
+    opened(FakeSource(sizes=((48, 80), (100, 60), (7, 9), (48, 80)) * 3, objects=[1] * 12))
+    still = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+    settings = Augmentation(elastic=elastic, quarter_turns=True, zoom=(0.5, 1.5), **still)
+    dataset = kzoo.data.load("fake", task="segmentation", augment=settings, **SETTINGS)
+    assert dataset.element_spec["classes"] == tf.TensorSpec([None, 32, 40], tf.int32)
+    got = epoch(dataset)
+    assert set(np.unique(got["classes"])) == {-1, 0, 1}
+    images = got["images"][..., 0].astype(int)
+    white, grey = images > 200, images == 114
+    assert (got["classes"][white] == 1).mean() > 0.95
+    assert (got["classes"] == -1).sum() == pytest.approx(grey.sum(), rel=0.02)
+    assert (got["classes"][grey] == -1).mean() > 0.99
+
+
+def pixels_only(labels, names=("background", "a")):
+    """A fake source as of pairs of pictures and label pictures: neither boxes nor masks."""
+    fake = FakeSource(objects=[0] * len(labels), sizes=[one.shape for one in labels])
+    fake.info = replace(fake.info, classes=tuple(names), tasks=("segmentation",))
+    fake.pictures = replace(
+        fake.pictures,
+        boxes=None,
+        classes=(np.zeros(0, np.int32),) * len(labels),
+        read_masks=None,
+        read_labels=lambda index: labels[index],
+    )
+    return fake
+
+
+def test_labels_are_enlarged_and_shrunk_to_the_nearest_pixel(opened):
+    labels = np.arange(-1, 253, dtype=np.int16)[:240].reshape(12, 20)  # as many classes as can be
+    opened(pixels_only([labels], map(str, range(254))))
+    for image_size, expected in [
+        ((12, 20), labels),
+        ((36, 60), labels.repeat(3, 0).repeat(3, 1)),
+        ((4, 20), labels[1::3]),
+    ]:
+        got = epoch(kzoo.data.load("fake", task="segmentation", image_size=image_size, resize="stretch"))
+        np.testing.assert_array_equal(got["classes"], [expected])
+
+
+@pytest.mark.parametrize("augment", [False, True, Augmentation(elastic=2.0, zoom=(1.0, 1.0))])
+def test_data_without_boxes(opened, augment):
+    labels = np.random.default_rng(0).integers(-1, 2, [3, 30, 24]).astype(np.int16)
+    opened(pixels_only(labels))
+    dataset = kzoo.data.load("fake", task="segmentation", augment=augment, batch_size=2)
+    assert dataset.classes == ("background", "a") and dataset.pictures.boxes is None
+    assert epoch(dataset)["classes"].shape == (3, 30, 24)
+    fake = FakeSource(sizes=((48, 80), (20, 20), (33, 7)), objects=[1] * 3)
+    of_each = tuple(np.array([label], np.int32) for label in (2, 0, 1))
+    fake.pictures = replace(
+        fake.pictures, read=lambda index: np.zeros([*fake.pictures.sizes[index], 3], np.uint8), boxes=None
+    )
+    fake.pictures = replace(fake.pictures, classes=of_each, read_masks=None, read_labels=None)
+    opened(fake)
+    got = epoch(kzoo.data.load("fake", task="classification", augment=augment, **SETTINGS))
+    assert set(got) == {"images", "classes", "image_id", "original_size", "scale"}
+    np.testing.assert_array_equal(got["classes"], np.array([2, 0, 1])[got["image_id"]])
+
+
+def test_too_many_classes_of_pixels_are_refused(opened):
+    opened(pixels_only([np.zeros([9, 9], np.int16)], map(str, range(255))))
+    with pytest.raises(DataError, match="at most 254 classes; 'fake' has 255"):
+        kzoo.data.load("fake", task="segmentation")
+
+
+def nuclei(size, factor=1):
+    """A fake source of one picture: three rectangles, of which the first two touch."""
+    masks = np.zeros([3, *size], bool)
+    for mask, (top, left, bottom, right) in zip(
+        masks, ((4, 2, 12, 10), (4, 10, 12, 18), (16, 4, 20, 16)), strict=True
+    ):
+        mask[top * factor : bottom * factor, left * factor : right * factor] = True
+    fake = FakeSource(sizes=[size], objects=[3])
+    classes = (np.zeros(3, np.int32),)
+    fake.info = replace(fake.info, classes=("background", "nucleus"))
+    fake.pictures = replace(
+        fake.pictures,
+        classes=classes,
+        read_masks=lambda index: encode(masks),
+        read_labels=lambda index: labels_of_masks(encode(masks), classes[0], size),
+    )
+    return fake, masks
+
+
+def test_borders_of_instances(opened):
+    fake, masks = nuclei((24, 20))
+    opened(fake)
+    dataset = kzoo.data.load("fake", task="segmentation", border_sigma=3.0, image_size=(28, 20))
+    assert dataset.element_spec["borders"] == tf.TensorSpec([None, 28, 20], tf.float32)
+    got = epoch(dataset)
+    expected = masks.any(axis=0).astype(int)
+    expected[4:12, 9:11] = 0  # the line
+    np.testing.assert_array_equal(got["classes"][0, :24], expected)
+    assert (got["classes"][0, 24:] == -1).all() and not got["borders"][0, 24:].any()
+    squared = np.sort([distance_transform_edt(~mask) for mask in masks], axis=0)[:2].sum(axis=0) ** 2
+    borders = np.where(expected == 0, np.exp(-squared / 18), 0)
+    np.testing.assert_allclose(got["borders"][0, :24], borders, atol=0.51 / 255)
+    np.testing.assert_array_equal(dataset.pictures.read_labels(0), masks.any(axis=0))  # the truth has no line
+
+
+@pytest.mark.parametrize("elastic", [0.0, 1e-6])
+def test_borders_are_told_in_pixels_of_the_given_picture(opened, elastic):
+    """The same nuclei three times as large on disk, and kept twice as large as given, to zoom in."""
+    opened(nuclei((24, 20))[0])
+    small = epoch(kzoo.data.load("fake", task="segmentation", border_sigma=3.0))
+    opened(nuclei((72, 60), factor=3)[0])
+    still = Augmentation(horizontal_flip=0.0, zoom=(1.0, 1.0), aspect=(1.0, 1.0), elastic=elastic)
+    for augment in (False, still, replace(still, zoom=(2.0, 2.0))):
+        settings = {"image_size": (24, 20), "border_sigma": 3.0, "augment": augment}
+        got = epoch(kzoo.data.load("fake", task="segmentation", **settings))
+        assert got["borders"][got["classes"] != 0].max() == 0 and got["borders"].max() > 0.8
+        if augment and augment.zoom[1] == 2:
+            continue
+        assert (got["classes"] != small["classes"]).mean() < 0.03
+        there = (got["classes"] == 0) & (small["classes"] == 0)
+        # Distances are from centre to centre: gaps are wider by up to a pixel where pixels are larger.
+        np.testing.assert_allclose(got["borders"][there], small["borders"][there], atol=0.12)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"border_sigma": 0.0}, "above 0"),
+        ({"border_sigma": -1.0}, "at least 0"),
+        ({"border_sigma": "5"}, "a number"),
+        ({"border_sigma": 5.0, "task": "detection"}, "it is for 'segmentation'"),
+    ],
+)
+def test_a_sigma_that_cannot_be_is_refused(monkeypatch, wrong, told):
+    monkeypatch.setattr(source, "open_source", lambda *args, **options: pytest.fail("opened"))
+    with pytest.raises(ValueError, match=f"border_sigma=.*{told}"):
+        kzoo.data.load("fake", **{"task": "segmentation", **SETTINGS, **wrong})
+
+
+def test_borders_need_instances(opened):
+    opened(pixels_only([np.zeros([9, 9], np.int16)]))
+    with pytest.raises(DataError, match=r"border_sigma=5.0 takes the pixels of each object; 'fake' does not"):
+        kzoo.data.load("fake", task="segmentation", border_sigma=5.0)
+
+
+@pytest.mark.parametrize("task", ["detection", "box_regression", "instance_segmentation"])
+def test_boxes_cannot_be_deformed(monkeypatch, task):
+    monkeypatch.setattr(source, "open_source", lambda *args, **options: pytest.fail("opened"))
+    with pytest.raises(ValueError, match=f"elastic=4.0.*task='{task}'.*classification, segmentation"):
+        kzoo.data.load("fake", task=task, augment=Augmentation(elastic=4.0), **SETTINGS)
+
+
+def test_layers_of_pixels_count_towards_the_memory_that_pictures_take(opened, monkeypatch):
+    for options, layers in [({}, 4), ({"border_sigma": 5.0}, 5)]:
+        for short, reads in [(0, 10), (1, 20)]:
+            fake = opened(FakeSource())
+            monkeypatch.setattr(pipeline, "_MEMORY", 10 * 24 * 40 * layers - short)
+            dataset = kzoo.data.load("fake", task="segmentation", **options, **SETTINGS)
+            epoch(dataset), epoch(dataset)
+            assert len(fake.reads) == reads
+
+
+def test_grey_alpha_and_sixteen_bits_become_colours(opened, tmp_path):
+    """All the same picture, of one grey from dark to bright."""
+    ramp = np.arange(0, 240, 10, dtype=np.uint8).repeat(16).reshape(24, 16)
+    pictures = {
+        "L": Image.fromarray(ramp),
+        "LA": Image.merge("LA", [Image.fromarray(ramp), Image.fromarray(ramp // 2)]),
+        "RGBA": Image.merge("RGBA", [Image.fromarray(ramp)] * 3 + [Image.fromarray(ramp // 2)]),
+        "16": Image.fromarray(ramp.astype(np.uint16) * 257),
+    }
+    for name, picture in pictures.items():
+        picture.save(tmp_path / f"{name}.png")
+    paths = [tmp_path / f"{name}.png" for name in pictures]
+    fake = FakeSource(sizes=((24, 16),) * 4)
+    fake.pictures = replace(fake.pictures, read=lambda index: read_picture(paths[index]))
+    opened(fake)
+    got = epoch(kzoo.data.load("fake", shuffle=False))
+    np.testing.assert_array_equal(got["images"], [np.stack([ramp] * 3, axis=-1)] * 4)
+
+
+def test_slices_of_a_split(opened):
+    opened(shapes := kzoo.data.open_source("shapes", task="classification"))
+    for text, count, first in [("val[:3]", 3, 0), ("val[-5:]", 5, 195)]:
+        dataset = kzoo.data.load("shapes", split=text, task="classification", shuffle=False)
+        got = epoch(dataset)
+        assert dataset.num_pictures == count
+        np.testing.assert_array_equal(got["image_id"], range(count))
+        np.testing.assert_array_equal(got["images"][0], shapes.split("val").read(first))
+    train = epoch(kzoo.data.load("shapes", split="train[:30]", task="classification"))
+    assert list(train["image_id"]) != list(range(30))
 
 
 def test_one_object_makes_a_classification_or_a_box_regression(opened):
@@ -303,7 +509,10 @@ def test_data_that_cannot_teach_the_task_is_refused(opened):
         kzoo.data.load("fake", task="classification", **SETTINGS)
     fake = opened(FakeSource())
     fake.pictures = replace(fake.pictures, read_masks=None)
-    with pytest.raises(DataError, match="'segmentation' takes the pixels of each object"):
+    with pytest.raises(DataError, match="'instance_segmentation' takes the pixels of each object"):
+        kzoo.data.load("fake", task="instance_segmentation", **SETTINGS)
+    fake.pictures = replace(fake.pictures, read_labels=None)
+    with pytest.raises(DataError, match="'segmentation' takes the class of each pixel"):
         kzoo.data.load("fake", task="segmentation", **SETTINGS)
 
 
