@@ -42,14 +42,14 @@ class FocalLoss(LossLayer):
     A picture without objects is all background and teaches that.
 
     Args:
-        alpha: weight of the positives, between 0 and 1.
+        alpha: weight of the positives, between 0 and 1; the others weigh 1 - alpha. None: all weigh 1.
         gamma: focusing; 0 is the alpha-balanced cross-entropy.
         **kwargs: `weight`, `name`.
 
     Inputs: logits `[B, A, C]`, matches `[B, A]`, classes `[B, G]` (optional). Output: the logits, in float32.
     """
 
-    def __init__(self, alpha: float = 0.25, gamma: float = 2.0, **kwargs):
+    def __init__(self, alpha: float | None = 0.25, gamma: float = 2.0, **kwargs):
         super().__init__(**kwargs)
         self.alpha = alpha
         self.gamma = gamma

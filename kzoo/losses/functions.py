@@ -5,7 +5,9 @@ import tensorflow as tf
 from kzoo.layers import boxes as box
 
 
-def focal_loss(logits: tf.Tensor, targets: tf.Tensor, alpha: float = 0.25, gamma: float = 2.0) -> tf.Tensor:
+def focal_loss(
+    logits: tf.Tensor, targets: tf.Tensor, alpha: float | None = 0.25, gamma: float = 2.0
+) -> tf.Tensor:
     """Focal loss of independent yes-or-no answers (Lin et al. 2017, equation 5).
 
     -alpha_t (1 - p_t)^gamma log(p_t), where p_t is the probability of the right answer. With gamma = 0 it is
@@ -14,7 +16,7 @@ def focal_loss(logits: tf.Tensor, targets: tf.Tensor, alpha: float = 0.25, gamma
     Args:
         logits: `[...]`.
         targets: `[...]`, 0 or 1.
-        alpha: the weight of the ones; the zeros weigh 1 - alpha.
+        alpha: the weight of the ones; the zeros weigh 1 - alpha. None: both weigh 1 (equations 1 and 4).
         gamma: how much less the easy answers count, at least 0.
 
     Returns:
@@ -23,7 +25,9 @@ def focal_loss(logits: tf.Tensor, targets: tf.Tensor, alpha: float = 0.25, gamma
     logits, targets = tf.cast(logits, tf.float32), tf.cast(targets, tf.float32)
     # -log(p_t) = softplus(wrong), 1 - p_t = sigmoid(wrong): exact where 1 - p_t would cancel.
     wrong = logits * (1.0 - 2.0 * targets)
-    loss = tf.nn.softplus(wrong) * (targets * (2.0 * alpha - 1.0) + (1.0 - alpha))
+    loss = tf.nn.softplus(wrong)
+    if alpha is not None:
+        loss *= targets * (2.0 * alpha - 1.0) + (1.0 - alpha)
     if gamma == 0:
         return loss
     # (1 - p_t)^gamma by its logarithm: the gradient is finite where 1 - p_t underflows.

@@ -93,7 +93,9 @@ class SegmentationLoss(LossLayer):
                     weights += counted * self.border_weight * tf.reshape(centre(borders, size), (-1,))
                 each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, flat)
                 if self.kind == "focal":
-                    each *= tf.pow(-tf.math.expm1(-each), self.focal_gamma)  # each = -log(p)
+                    # -log(p), and not quite 0: the slope of (1 - p)^gamma is infinite there for gamma < 1.
+                    each = tf.maximum(each, 1e-7)
+                    each *= tf.pow(-tf.math.expm1(-each), self.focal_gamma)
                 loss += tf.math.divide_no_nan(tf.reduce_sum(weights * each), tf.reduce_sum(weights))
             if "dice" in self.kind:
                 targets = counted[:, None] * tf.one_hot(labels, num_classes)

@@ -36,7 +36,7 @@ def retinanet(
     anchor_sizes: Sequence[float] = (32, 64, 128, 256, 512),
     anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
     match_best: bool = True,
-    focal_alpha: float = 0.25,
+    focal_alpha: float | None = 0.25,
     focal_gamma: float = 2.0,
     box_loss: str = "smooth_l1",
     box_loss_weight: float = 1.0,
@@ -68,8 +68,9 @@ def retinanet(
             of them. Each stands for three sizes an octave: times 1, 2^(1/3), 2^(2/3).
         anchor_ratios: height / width of the anchors.
         match_best: whether the anchors nearest to an object answer, too, when their IoU is below 0.5.
-        focal_alpha: weight of the objects against the background, 0 to 1 (equation 5).
-        focal_gamma: how much less easy anchors count (equation 5); 0 is the alpha-balanced cross-entropy.
+        focal_alpha: weight of the objects against the background, 0 to 1 (equation 5); None weighs all alike.
+        focal_gamma: how much less easy anchors count (equation 5); 0 is the alpha-balanced cross-entropy, and
+            without `focal_alpha` the plain one.
         box_loss: `"smooth_l1"` or `"l1"` of the box deltas, or `"giou"` of the boxes.
         box_loss_weight: how much the box loss counts in the total.
         score_threshold: detections score more than this, 0 to 1.
@@ -97,7 +98,8 @@ def retinanet(
     check_integer("pyramid_channels", pyramid_channels, least=1)
     check_integer("head_depth", head_depth, least=0)
     check_integer("max_detections", max_detections, least=1)
-    check_number("focal_alpha", focal_alpha, least=0, most=1)
+    if focal_alpha is not None:
+        check_number("focal_alpha", focal_alpha, least=0, most=1)
     check_number("focal_gamma", focal_gamma, least=0)
     check_number("box_loss_weight", box_loss_weight, least=0)
     check_boolean("freeze_statistics", freeze_statistics)

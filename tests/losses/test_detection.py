@@ -20,7 +20,8 @@ BOXES = np.float32([[[1, 2, 18, 22], [48, 3, 61, 37]], [[12, 8, 44, 33], [0, 0, 
 
 def plain_focal(logit, is_one, alpha=0.25, gamma=2.0):
     p = 1 / (1 + math.exp(-logit))
-    p_t, alpha_t = (p, alpha) if is_one else (1 - p, 1 - alpha)
+    p_t, alpha_t = (p, alpha) if is_one else (1 - p, alpha and 1 - alpha)
+    alpha_t = 1.0 if alpha is None else alpha_t
     return -alpha_t * (1 - p_t) ** gamma * math.log(p_t)
 
 
@@ -79,7 +80,7 @@ def test_count_of():
     assert count_of(tf.zeros([0, 4], tf.bool)) == 1
 
 
-@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.5, 0.0), (0.9, 1.5)])
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.5, 0.0), (0.9, 1.5), (None, 0.5)])
 def test_focal_loss_of_all_anchors_but_the_ignored_over_the_positives(alpha, gamma):
     expected = 0.0
     for b, row in enumerate(MATCHES):

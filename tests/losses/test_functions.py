@@ -8,7 +8,9 @@ from kzoo.losses.functions import focal_loss, giou_loss, smooth_l1
 
 logits = st.lists(st.tuples(st.floats(-50, 50, width=32), st.booleans()), min_size=1, max_size=20)
 exponents = st.one_of(st.sampled_from([0, 1, 2]), st.floats(0, 5))
-alphas = st.one_of(st.sampled_from([0, 1]), st.floats(0.01, 0.99))  # in between, float32 has too few digits
+alphas = st.one_of(
+    st.sampled_from([None, 0, 1]), st.floats(0.01, 0.99)
+)  # in between, float32 has too few digits
 
 
 def plain_focal_loss(logits, targets, alpha, gamma):
@@ -17,7 +19,11 @@ def plain_focal_loss(logits, targets, alpha, gamma):
     right = np.where(targets, logits, -logits)
     p_t, one_less_p_t = 1 / (1 + np.exp(-right)), 1 / (1 + np.exp(right))
     minus_log_p_t = np.where(p_t < 0.5, -np.log(p_t), -np.log1p(-np.minimum(one_less_p_t, 0.5)))
-    return np.where(targets, alpha, 1 - alpha) * one_less_p_t**gamma * minus_log_p_t
+    return weights(targets, alpha) * one_less_p_t**gamma * minus_log_p_t
+
+
+def weights(targets, alpha):
+    return np.ones(targets.shape) if alpha is None else np.where(targets, alpha, 1 - alpha)
 
 
 @given(entries=logits, alpha=alphas, gamma=exponents)
@@ -40,7 +46,7 @@ def test_focal_loss_by_hand():
 def test_without_focusing_it_is_the_balanced_cross_entropy(entries, alpha):
     x, targets = np.float32([x for x, _ in entries]), np.float32([t for _, t in entries])
     cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(targets, x)
-    expected = np.where(targets == 1, alpha, 1 - alpha) * cross_entropy
+    expected = weights(targets == 1, alpha) * cross_entropy
     np.testing.assert_allclose(focal_loss(x, targets, alpha, 0), expected, rtol=1e-4, atol=1e-30)
     np.testing.assert_allclose(focal_loss(x, targets, alpha, 0.0), expected, rtol=1e-4, atol=1e-30)
 
