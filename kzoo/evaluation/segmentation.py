@@ -171,7 +171,7 @@ def _margin(given: Sequence[int], answered: Sequence[int]) -> np.ndarray:
 def _central(truth: np.ndarray, margin: np.ndarray, given: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """The truth [H, W] where the centre of a pixel lies in the part that was answered for, else ignored."""
     rows, columns = (
-        (margin[axis] <= centres) & (centres < given[axis] - margin[axis])
+        (margin[axis] <= centres) & (centres <= given[axis] - margin[axis])
         for axis in (0, 1)
         for centres in [(np.arange(truth.shape[axis]) + 0.5) * scale[axis]]
     )

@@ -65,6 +65,8 @@ def test_five_most_probable_of_six():
     assert (result["accuracy"], result["top5_accuracy"]) == (0, 1 / 3)
     result = classification_metrics(np.array([0, 5, 0]), probabilities, classes)
     assert (result["accuracy"], result["top5_accuracy"]) == (2 / 3, 2 / 3)
+    equal = classification_metrics(np.array([4, 5]), np.full([2, 100], 0.01), list(map(str, range(100))))
+    assert equal["top5_accuracy"] == 1 / 2
     assert "top5_accuracy" not in classification_metrics(np.array([4]), probabilities[:1, :5], classes[:5])
 
 

@@ -155,29 +155,34 @@ def test_labels_that_lie_in_no_file_are_those_of_the_batch():
     assert evaluate_segmentation(predict_from(answers), without, ["ground", "cell"]) == result
 
 
-@pytest.mark.parametrize("own_side", [8, 16])
-def test_of_an_answer_for_the_central_part_that_part_is_measured(own_side):
-    rng = np.random.default_rng(3)
-    given_labels = rng.integers(0, 2, [8, 8])
-    labels = given_labels.repeat(own_side // 8, 0).repeat(own_side // 8, 1).astype(np.int16)
-    central = np.eye(2)[given_labels[2:6, 1:7]]
-    dataset = Batches([batch_of([(own_side, own_side)])], [labels])
-    if own_side == 8:
-        assert evaluate_segmentation(predict_from([central]), dataset, "ab")["pixel_accuracy"] == 1
-        batches = [dataset[0] | {"classes": labels[None].astype(np.int32)}]
-        assert evaluate_segmentation(predict_from([central]), batches, "ab")["pixel_accuracy"] == 1
-        wrong = 1 - central
-        assert evaluate_segmentation(predict_from([wrong]), dataset, "ab")["pixel_accuracy"] == 0
-    else:  # all ground, and the truth all ground within the part: outside is not looked at
-        labels[:] = 1
-        labels[4:12, 2:14] = 0
-        result = evaluate_segmentation(predict_from([halves(4, 6, 6)]), dataset, "ab")
-        assert (result["pixel_accuracy"], result["IoU/a"]) == (1, 1)
-        assert math.isnan(result["IoU/b"])
-        labels[3] = 0  # one more row is outside still
-        assert evaluate_segmentation(predict_from([halves(4, 6, 6)]), dataset, "ab") == pytest.approx(
-            result, nan_ok=True
-        )
+def test_of_an_answer_for_the_central_part_that_part_is_measured():
+    labels = np.random.default_rng(3).integers(0, 2, [8, 8]).astype(np.int16)
+    central = np.eye(2)[labels[2:6, 1:7]]
+    of_data = Batches([batch_of([(8, 8)])], [labels])
+    of_batch = [of_data[0] | {"classes": labels[None].astype(np.int32)}]
+    for dataset in (of_data, of_batch):
+        for answer, right in ((central, 1), (1 - central, 0)):
+            result = evaluate_segmentation(predict_from([answer]), dataset, "ab")
+            assert result["pixel_accuracy"] == right
+
+
+@pytest.mark.parametrize(
+    ("side", "rows", "columns"),
+    [(16, slice(4, 12), slice(2, 14)), (4, slice(1, 3), slice(0, 4))],  # whose centres lie in the part
+)
+def test_the_central_part_in_own_pixels(side, rows, columns):
+    """Rows 2 to 6 and columns 1 to 7 of 8 are answered for."""
+    labels = np.ones([side, side], np.int16)
+    labels[rows, columns] = 0
+    dataset = Batches([batch_of([(side, side)])], [labels])
+    result = evaluate_segmentation(predict_from([halves(4, 6, 6)]), dataset, "ab")
+    assert (result["pixel_accuracy"], result["IoU/a"]) == (1, 1)
+    labels[:] = 1
+    wrong = evaluate_segmentation(predict_from([halves(4, 6, 6)]), dataset, "ab")
+    assert wrong["pixel_accuracy"] == 0
+    labels[rows, columns] = -1
+    nothing = evaluate_segmentation(predict_from([halves(4, 6, 6)]), dataset, "ab")
+    assert math.isnan(nothing["pixel_accuracy"])
 
 
 def test_faults_are_named():
