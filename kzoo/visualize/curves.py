@@ -15,12 +15,12 @@ NOT_LOSSES = ("epoch", "learning_rate", "seconds")  # columns of a training log
 
 
 def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path: str | os.PathLike) -> None:
-    """Writes a picture of a training: its losses and, where it was measured, the average precision.
+    """Writes a picture of a training: its losses and, where it was measured, what it reached.
 
     Args:
         log: The file that `keras.callbacks.CSVLogger` wrote, or the `history` that `fit` returns (its dict).
             Beside `loss`, every column of training is taken for a named part of it, apart from `epoch`,
-            `learning_rate`, `seconds` and accuracies.
+            `learning_rate`, `seconds` and accuracies. What only validation has, as `val_AP`, was reached.
         path: The file to write; its ending tells the format (.png, .svg).
 
     Raises:
@@ -38,10 +38,14 @@ def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path
     epochs = 1 + np.asarray(columns.get("epoch", np.arange(len(columns["loss"]))), float)
     parts = [name for name in columns if not name.startswith("val_") and name not in ("loss", *NOT_LOSSES)]
     losses = ["loss", *(name for name in parts if not name.endswith("accuracy"))]
-    precisions = [name for name in ("AP", "AP50", "AP75") if f"val_{name}" in columns]
+    reached = [
+        name.removeprefix("val_")
+        for name in columns
+        if name.startswith("val_") and name.removeprefix("val_") not in losses
+    ]
 
-    figure = Figure(figsize=(11 if precisions else 5.5, 4), dpi=120, layout="constrained")
-    axes = figure.subplots(1, 2 if precisions else 1, squeeze=False)[0]
+    figure = Figure(figsize=(11 if reached else 5.5, 4), dpi=120, layout="constrained")
+    axes = figure.subplots(1, 2 if reached else 1, squeeze=False)[0]
     for index, name in enumerate(losses):
         label = "total" if name == "loss" else name.removesuffix("_loss").replace("_", " ")
         _curve(axes[0], epochs, columns[name], label, f"C{index}", "-")
@@ -52,14 +56,8 @@ def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path
         axes[0].set_yscale("log")
     else:
         axes[0].set_ylim(0, None)
-    for index, name in enumerate(precisions):
-        of_masks = f"val_mask_{name}" in columns
-        label = f"{name} of boxes" if of_masks else name
-        _curve(axes[1], epochs, columns[f"val_{name}"], label, f"C{index}", "--" if of_masks else "-")
-        if of_masks:
-            _curve(axes[1], epochs, columns[f"val_mask_{name}"], f"{name} of masks", f"C{index}", "-")
-    if precisions:
-        axes[1].set(title="Average precision, validation", ylabel="average precision", ylim=(0, 1))
+    if reached:
+        _reached(axes[1], epochs, columns, reached)
     _finish(axes)
     figure.savefig(path)
 
@@ -95,6 +93,27 @@ def compare_trainings(
             _curve(panel, 1 + np.asarray(training["epoch"]), training[column], name, f"C{index}", "-")
     _finish(axes)
     figure.savefig(path)
+
+
+def _reached(
+    panel: "Axes", epochs: np.ndarray, columns: Mapping[str, Sequence[float]], names: Sequence[str]
+) -> None:
+    """What validation measured. The same figure of boxes and of masks has one colour."""
+    of_boxes = [name for name in names if f"mask_{name}" in names]
+    colours: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: [*names].index(name.removeprefix("mask_"))):
+        figure = name.removeprefix("mask_")
+        colour = colours.setdefault(figure, f"C{len(colours)}")
+        label = figure.replace("_", " ").replace("iou", "IoU").replace("dice", "Dice")
+        if figure in of_boxes:
+            label += " of boxes" if name in of_boxes else " of masks"
+        _curve(panel, epochs, columns[f"val_{name}"], label, colour, "--" if name in of_boxes else "-")
+    precisions = all("AP" in name for name in names)
+    panel.set(
+        title="Average precision, validation" if precisions else "Validation",
+        ylabel="average precision" if precisions else "",
+        ylim=(0, 1),
+    )
 
 
 def _finish(axes: "Sequence[Axes]") -> None:

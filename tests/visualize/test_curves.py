@@ -60,6 +60,22 @@ def test_training_curves_of_a_history_without_precision(tmp_path, monkeypatch):
     assert losses == {"total": [[1, 3.0], [3, 1.0]]}
 
 
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (("accuracy", "top5_accuracy"), ["accuracy", "top5 accuracy"]),
+        (("mean_iou", "mean_dice", "pixel_accuracy"), ["mean IoU", "mean Dice", "pixel accuracy"]),
+        (("mean_iou", "accuracy", "AP50"), ["mean IoU", "accuracy", "AP50"]),
+    ],
+)
+def test_training_curves_of_what_any_task_reached(tmp_path, monkeypatch, names, labels):
+    history = {"loss": [2.0, 1.0], "part": [2.0, 1.0], "accuracy": [0.1, 0.2], "val_loss": [3.0, 2.0]}
+    history |= {"val_part": [3.0, 2.0]} | {f"val_{name}": [0.25, 0.5] for name in names}
+    losses, reached = drawn_lines(lambda: training_curves(history, tmp_path / "curves.png"), monkeypatch)
+    assert list(losses) == ["total", "_total, validation", "part", "_part, validation"]
+    assert reached == {label: [[1, 0.25], [2, 0.5]] for label in labels}
+
+
 @pytest.mark.parametrize("text", ["", "epoch,loss\n", "epoch,accuracy\n0,0.5\n"])
 def test_a_log_without_losses_is_told(tmp_path, text):
     log = tmp_path / "log.csv"

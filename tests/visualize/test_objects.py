@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from PIL import Image
 
 from kzoo.data.masks import encode
-from kzoo.visualize.objects import COLOURS, CROWD_COLOUR, FILL, MANY, draw_detections, side_by_side
+from kzoo.visualize.drawing import COLOURS
+from kzoo.visualize.objects import CROWD_COLOUR, FILL, MANY, draw_detections
 
 GREY = 114
 
@@ -153,50 +153,3 @@ def test_names_do_not_hide_many_objects_of_one_class():
 def test_masks_of_nothing_and_beyond_the_picture_are_survived(box, masks):
     drawn = draw_detections(blank(), objects([box], [0], [0.9]) | {"masks": masks}, ["cell"])
     assert drawn.shape == (100, 120, 3)
-
-
-@pytest.mark.parametrize("masks", [np.float32(WITHIN)[None], pasted(BOX)[None].astype(np.uint8)])
-def test_side_by_side_scales_masks(tmp_path, masks):
-    path = tmp_path / "gallery.png"
-    truth, answer = objects([BOX], [1]), objects([BOX], [1], [0.9]) | {"masks": masks}
-    one = [{key: values[None] for key, values in of.items()} for of in (truth, answer)]
-    side_by_side(blank()[None], *one, ["", ""], path)
-    page = np.asarray(Image.open(path)).astype(int)
-    found = (page == tinted(COLOURS[0])).all(axis=-1)  # truth has no masks, and keeps the colour of the class
-    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
-    factor = 400 / 120
-    for edges, (first, last) in (
-        (rows, (32 + 30 * factor, 32 + 50 * factor)),
-        (columns, (416 + 20 * factor, 416 + 60 * factor)),
-    ):
-        assert edges[0] == pytest.approx(first, abs=4)
-        assert edges[-1] == pytest.approx(last, abs=4)
-
-
-def test_side_by_side_scales_pictures_and_boxes_together(tmp_path):
-    path = tmp_path / "gallery.png"
-    images = np.stack([blank(50, 100)] * 3)
-    boxes = np.array([[[10, 20, 60, 45]]] * 3, np.float32)
-    truths = {"boxes": boxes, "classes": np.zeros((3, 1), np.int32)}
-    answers = {"boxes": boxes, "classes": np.ones((3, 1), np.int32), "scores": np.full((3, 1), 0.8)}
-    side_by_side(images, truths, answers, ["a", "b"], path)
-    page = np.asarray(Image.open(path))
-    red, green = ((page == colour).all(axis=-1) for colour in COLOURS[:2])
-    assert page.shape[1] > 1600  # two pairs in a row, each picture 400 wide
-    assert page.shape[0] > 400  # and two rows
-    # Factor 4: the boxes of the first pair are 200 pixels wide, from 40 of their cell's left edge on.
-    columns = np.flatnonzero(red[:230, :408].any(axis=0))
-    assert columns[-1] - columns[0] == 199
-    assert columns[0] == 8 + 40
-    columns = np.flatnonzero(green[:230, 408:820].any(axis=0))
-    assert columns[-1] - columns[0] == 199
-
-
-def test_side_by_side_takes_pictures_of_different_sizes(tmp_path):
-    images = [blank(1000, 500), blank(30, 90)]
-    truths = {"boxes": [np.zeros((0, 4)), np.array([[1, 1, 9, 9]])], "classes": [np.zeros(0), np.array([0])]}
-    answers = {**truths, "scores": [np.zeros(0), np.array([0.9])]}
-    side_by_side(images, truths, answers, ["cell"], tmp_path / "gallery.png")
-    assert Image.open(tmp_path / "gallery.png").size[1] == 32 + 400 + 8
-    with pytest.raises(ValueError, match="no picture"):
-        side_by_side([], truths, answers, ["cell"], tmp_path / "none.png")
