@@ -7,8 +7,8 @@ Which value stands for which class is
     other names                 are those of the values 0, 1, 2, ...
     none of this                makes each value that occurs a class, in their order, called as it is itself
 
-and 255 is ignored unless that makes it a class. Where nothing but 0 and 255 occurs they are two classes, unless
-it is told otherwise, so that the first two names are theirs.
+and 255 is ignored unless that makes it a class. Where nothing but 0 and 255 occurs and the spec does not tell
+their classes, they are two classes, and the first two names are theirs.
 """
 
 import re

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import kzoo.data
+import kzoo.data.source as source_module
 from kzoo.classes import CROWD
 from kzoo.data.faults import DataError, DataWarning
 from kzoo.data.masks import decode, encode, paste
@@ -447,3 +448,35 @@ def test_batches_with_masks(write):
     for number in range(2):
         pasted = paste(batch["masks"][0, number], batch["boxes"][0, number], (HEIGHT, WIDTH))
         np.testing.assert_array_equal(pasted, decode(truth[number]))
+
+
+@pytest.mark.parametrize("classes", [None, ["cat", "dog"], ["background", "cat", "dog"]])
+def test_classes_of_pixels(write, classes):
+    crowd = annotation(2, iscrowd=1, segmentation={"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]})
+    later = annotation(3, category_id=7, bbox=[20, 5, 20, 20], segmentation=[[20, 5, 40, 5, 40, 25, 20, 25]])
+    spec = write(instances(2, [annotation(), crowd, later]))
+    source = open_source(spec, task="segmentation", classes=classes)
+    assert source.info.classes == ("background", "cat", "dog")
+    split = source.split("train", strict=True)
+    expected = np.full((HEIGHT, WIDTH), -1)
+    expected[5:25, 10:30] = 1
+    expected[5:25, 20:40] = 2
+    np.testing.assert_array_equal(split.read_labels(0), expected)
+    np.testing.assert_array_equal(split.read_labels(1), np.zeros((HEIGHT, WIDTH)))
+    assert open_source(spec, task="detection").info.classes == ("cat", "dog")
+    assert kzoo.data.info(spec).tasks == ("detection", "segmentation", "instance_segmentation")
+
+
+def test_an_object_class_cannot_be_called_background(write):
+    found = instances(1, [annotation()], categories=[{"id": 3, "name": "background"}])
+    with pytest.raises(DataError, match="must name each class once, but it repeats 'background'"):
+        open_source(write(found), task="segmentation")
+
+
+def test_a_part_of_a_split(write):
+    spec = write(instances(30, [annotation(number, number) for number in range(1, 31)]))
+    source = open_source(spec, task="segmentation")
+    part = source_module.open_split(source, "train[-2:]", strict=True)
+    assert [name.rsplit("/", 1)[-1] for name in part.names] == ["29.png", "30.png"]
+    assert len(part.boxes) == len(part.areas) == len(part.crowd_classes) == 2
+    assert part.read_labels(1).max() == 1

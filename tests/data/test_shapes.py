@@ -10,6 +10,8 @@ from kzoo.data import shapes
 from kzoo.data.faults import DataError
 from kzoo.data.masks import decode
 from kzoo.data.shapes import KINDS, SPLITS, Shapes
+from kzoo.data.source import open_source
+from kzoo.tasks import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,52 @@ def test_classes_in_another_order(val):
     assert other.info.classes == order
     for mine, theirs in zip(val.classes, other.split("val").classes, strict=True):
         assert [KINDS[kind] for kind in mine] == [order[kind] for kind in theirs]
+
+
+def test_as_many_objects_as_asked_for(val):
+    few, many = open_source("shapes:2").split("val"), open_source("shapes:12").split("val")
+    assert {len(boxes) for boxes in few.boxes} == {1, 2}
+    assert max(len(boxes) for boxes in many.boxes) == 12
+    assert few.names[3] == "shapes:2:val[3]"
+    np.testing.assert_array_equal(open_source("shapes:6").split("val").read(5), val.read(5))
+    np.testing.assert_array_equal(
+        open_source("shapes:1").split("val").read(5),
+        open_source("shapes", task="classification").split("val").read(5),
+    )
+
+
+def test_tasks_of_one_object_take_pictures_of_one():
+    assert open_source("shapes:1").info.tasks == open_source("shapes").info.tasks == TASKS
+    with pytest.raises(DataError, match="shapes:4: task='box_regression' cannot be learnt from it; what can"):
+        open_source("shapes:4", task="box_regression")
+
+
+@pytest.mark.parametrize(
+    "spec", ["shapes:0", "shapes:31", "shapes:-1", "shapes:2.5", "shapes:", "shapes:1e9"]
+)
+def test_numbers_of_objects_that_cannot_be(spec):
+    with pytest.raises(DataError, match="expected (1 to 30|'shapes' or 'shapes:N')"):
+        open_source(spec)
+
+
+@pytest.mark.parametrize("order", [KINDS[::-1], ("background", *KINDS[::-1])])
+def test_labels_are_the_visible_pixels_of_each_object(order):
+    source = open_source("shapes", task="segmentation", classes=order)
+    assert source.info.classes == ("background", *KINDS[::-1])
+    split = source.split("val")
+    for index in range(5):
+        masks = [decode(mask) for mask in split.read_masks(index)]  # disjoint
+        expected = sum(mask * (label + 1) for mask, label in zip(masks, split.classes[index], strict=True))
+        np.testing.assert_array_equal(split.read_labels(index), expected)
+
+
+def test_a_part_of_a_split(val):
+    part = Shapes().split("val", part=slice(150, 152))
+    assert part.names == ("shapes:val[150]", "shapes:val[151]")
+    np.testing.assert_array_equal(part.boxes[1], val.boxes[151])
+    np.testing.assert_array_equal(part.classes[1], val.classes[151])
+    np.testing.assert_array_equal(part.read(1), val.read(151))
+    assert part.read_masks(1) == val.read_masks(151)
 
 
 def test_classes_must_have_every_kind():

@@ -6,7 +6,7 @@ from PIL import Image
 
 from kzoo.data import voc
 from kzoo.data.faults import DataError, DataWarning
-from kzoo.data.source import ROUNDING, open_source
+from kzoo.data.source import ROUNDING, open_source, open_split
 
 WIDTH, HEIGHT = 40, 30
 
@@ -90,8 +90,19 @@ def test_a_faultless_folder(folder):
 
 
 def test_only_detection_is_taught(folder):
-    with pytest.raises(DataError, match="task='segmentation' cannot be learnt .*detection"):
-        open_source(folder.spec, task="segmentation")
+    with pytest.raises(
+        DataError, match="task='instance_segmentation' cannot be learnt .*what can: detection"
+    ):
+        open_source(folder.spec, task="instance_segmentation")
+
+
+def test_a_part_of_a_split_without_the_faults_of_the_rest(folder):
+    folder.picture("p03").unlink()
+    source = open_source(folder.spec)
+    assert [len(open_split(source, text, strict=True)) for text in ("train[:3]", "train[4:]")] == [3, 16]
+    part = open_split(source, "train[4:6]", strict=True)
+    assert part.names == (str(folder.picture("p04")), str(folder.picture("p05")))
+    assert (len(part.boxes), part.read(1)[0, 0, 0]) == (2, 5)
 
 
 FAULTS = {

@@ -1,0 +1,129 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kzoo.data.faults import DataError, DataWarning
+from kzoo.data.source import open_source, open_split
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Puts pictures of the given names into a folder of `tmp_path`, and gives the spec."""
+
+    def write(folder, names):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            Image.new("RGB", (5, 4), (len(folder), 0, 9)).save(tmp_path / folder / name)
+        return f"folder:{tmp_path}"
+
+    return write
+
+
+def short(split):
+    """The pictures of a split as CLASS/NAME."""
+    return ["/".join(Path(name).parts[-2:]) for name in split.names]
+
+
+def test_classes_in_splits(put):
+    put("extra/cat", ["1.png"])
+    put("extra/dog", ["1.png"])
+    put("val/cat", ["1.png"])
+    put("val/dog", ["1.png"])
+    put("train/dog", ["1.jpg", "10.jpg", "2.jpg", "3.jpg"])
+    spec = put("train/cat", ["x.png", "y.PNG"])
+    source = open_source(spec, task="classification")
+    assert source.info.classes == ("cat", "dog")
+    assert list(source.info.splits.items()) == [("train", 6), ("val", 2), ("extra", 2)]
+    assert source.info.tasks == ("classification",)
+    assert source.max_objects == 1
+    split = source.split("train", strict=True)
+    assert short(split) == ["dog/1.jpg", "cat/x.png", "dog/2.jpg", "dog/3.jpg", "cat/y.PNG", "dog/10.jpg"]
+    np.testing.assert_array_equal(split.classes, [[1], [0], [1], [1], [0], [1]])
+    assert all(classes.dtype == np.int32 for classes in split.classes)
+    assert split.boxes is None
+    assert split.read_labels is None
+    assert split.sizes == ((4, 5),) * 6
+    np.testing.assert_array_equal(split.read(1), np.full((4, 5, 3), [9, 0, 9]))
+
+
+def test_splits_are_drawn_of_each_class(put):
+    put("10", [f"{number}.png" for number in range(20)])
+    spec = put("9", [f"{number}.png" for number in range(40)])
+    source = open_source(spec)
+    assert source.info.classes == ("9", "10")
+    assert source.info.splits == {"train": 48, "val": 6, "test": 6, "all": 60}
+    parts = {name: source.split(name) for name in source.info.splits}
+    for name, of_nine in (("train", 32), ("val", 4), ("test", 4), ("all", 40)):
+        assert Counter(int(label) for (label,) in parts[name].classes)[0] == of_nine
+    apart = [short(parts[name]) for name in ("train", "val", "test")]
+    assert sorted(name for part in apart for name in part) == sorted(short(parts["all"]))
+    assert [short(open_source(spec).split(name)) for name in ("train", "val", "test")] == apart
+
+
+def test_each_slice_holds_about_its_share_of_each_class(put):
+    put("train/a", [f"{number}.png" for number in range(30)])
+    source = open_source(put("train/b", [f"{number}.png" for number in range(10)]))
+    for text in ("train[:20]", "train[20:]", "train[25%:75%]"):
+        assert Counter(int(label) for (label,) in open_split(source, text).classes) == {0: 15, 1: 5}
+
+
+def test_classes_that_are_given(put, tmp_path):
+    put("train/cat", ["1.png"])
+    put("train/dog", ["1.png"])
+    spec = put("val/dog", ["1.png"])
+    source = open_source(spec, classes=["cow", "dog", "cat"])
+    np.testing.assert_array_equal(source.split("val").classes, [[1]])
+    with pytest.raises(DataError, match=r'train/cat \(the classes are from classes=\): class="cat": unknown'):
+        open_source(spec, classes=["dog"])
+    (tmp_path / "classes.txt").write_text("dog\ncat\n")
+    assert open_source(spec).info.classes == ("dog", "cat")
+    (tmp_path / "classes.txt").write_text("dog\ncats\n")
+    with pytest.raises(DataError, match=r'classes.txt\): class="cat": unknown. Nearest: "cats"'):
+        open_source(spec)
+
+
+def test_classes_that_differ_from_split_to_split(put):
+    put("train/cat", ["1.png"])
+    put("train/dog", ["1.png"])
+    with pytest.raises(
+        DataError, match="the folders of val are dog, but those of train are cat, dog; .*classes="
+    ):
+        open_source(put("val/dog", ["1.png"]))
+
+
+def test_folders_without_classes_or_pictures(put, tmp_path):
+    with pytest.raises(DataError, match="there is no folder in .*expected DIR/SPLIT/CLASS"):
+        open_source(put(".", ["1.png"]))
+    with pytest.raises(DataError, match="there is no folder of a class in .*train; expected DIR/SPLIT/CLASS"):
+        open_source(put("train", ["1.png"]))
+    put("train/cat", ["1.png"])
+    with pytest.raises(DataError, match=r"there is no picture in .*train/dog; expected those of its class"):
+        open_source(put("train/dog", []))
+
+
+def test_what_is_hidden_does_not_count(put, tmp_path):
+    put(".trash/cat", ["1.png"])
+    put("cat/.thumbnails", [])
+    spec = put("cat", ["1.png", "2.png", "3.png"])
+    (tmp_path / "cat/.DS_Store").touch()
+    (tmp_path / "cat/Thumbs.db").touch()
+    assert open_source(spec).info.splits["all"] == 3
+
+
+def test_faults_are_left_out_and_told(put, tmp_path):
+    spec = put("train/cat", [f"{number}.png" for number in range(20)])
+    (tmp_path / "train/cat/5.png").write_text("none")
+    (tmp_path / "train/cat/notes.txt").write_text("none")
+    source = open_source(spec)
+    assert source.info.splits == {"train": 21}
+    with pytest.warns(DataWarning, match="2 faults in 2 of 21 pictures") as warned:
+        split = source.split("train")
+    assert "5.png: not a picture" in str(warned[0].message)
+    assert len(split) == len(split.classes) == len(split.sizes) == 19
+    assert "cat/5.png" not in short(split)
+    with pytest.raises(DataError, match="strict=True"):
+        source.split("train", strict=True)
+    assert short(open_split(source, "train[:5]", strict=True)) == [f"cat/{number}.png" for number in range(5)]
