@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kzoo.data.faults import DataError
@@ -122,6 +122,14 @@ class Numbers:
         return Split(name, None, (), names, (), read=None)
 
 
+@pytest.mark.parametrize(
+    ("count", "text", "kept"), [(3, "all[:50%]", 2), (7, "all[:80%]", 6), (7, "all[:20%]", 1)]
+)
+def test_shares_are_rounded_to_whole_pictures(count, text, kept):
+    assert len(open_split(Numbers(count), text)) == kept
+
+
+@example(count=3, share=99, from_the_end=True)
 @given(count=st.integers(1, 200), share=st.integers(0, 99), from_the_end=st.booleans())
 def test_two_slices_with_the_same_end_are_the_whole(count, share, from_the_end):
     source, names = Numbers(count), []
