@@ -13,7 +13,6 @@ from kzoo.checks import check_number
 from kzoo.classes import CROWD
 from kzoo.data.masks import MASK_SIZE
 from kzoo.data.resize import FILLS
-from kzoo.layers.sampler import bilinear_sample
 
 
 @dataclass(frozen=True)
@@ -165,32 +164,61 @@ def _crop(name, layer, window, image_size):
 
 
 def _displacement(seed, image_size, elastic):
-    """How far from its own place each given pixel is taken, float32 [H, W, 2], (y, x) in given pixels."""
+    """How far from its own place each given pixel is taken, y and x, float32 [2, H, W] in given pixels."""
     coarse = elastic * tf.random.stateless_normal([3, 3, 2], seed)
-    return tf.image.resize(coarse, image_size, "bicubic")
+    return tf.transpose(tf.image.resize(coarse, image_size, "bicubic"), [2, 0, 1])
 
 
 def _deform(layers, size, scale, offset, flip, displacement):
-    """All layers [h, w, C] with their pixels displaced by [H, W, 2], float32 [H, W, C].
+    """All layers [h, w, C] with their pixels displaced by [2, H, W], float32 [H, W, C].
 
     Without displacement it is what `_crop` makes of `_window`, but that the picture ends with the outer
-    border of its pixels instead of the centres of the last ones.
+    border of its pixels instead of the centres of the last ones. Bilinear as `kzoo.layers.sampler` is, which
+    has gradients and takes several times as long.
     """
-    image_size = displacement.shape[:2]
-    centres = np.stack(np.mgrid[: image_size[0], : image_size[1]], axis=-1).astype(np.float32) + 0.5
-    given = tf.where(flip, np.float32(image_size) - centres, centres) + displacement
-    sampled_size = tf.cast(tf.shape(layers["images"])[:2], tf.float32)
-    places = (given - offset) * (sampled_size / (size * scale))  # [H, W, 2]
-    inside = tf.reduce_all((places >= 0) & (places <= sampled_size), axis=-1, keepdims=True)
-    smooth = {name: layer for name, layer in layers.items() if name != "labels"}
-    together = tf.concat(list(smooth.values()), axis=-1)[None]
-    sampled = bilinear_sample(together, places[None] - 0.5, tf.zeros([1], tf.int32))[0]
-    channels = [layer.shape[-1] for layer in smooth.values()]
-    moved = dict(zip(smooth, tf.split(sampled, channels, axis=-1), strict=True))
-    if "labels" in layers:
-        nearest = tf.cast(tf.clip_by_value(places, 0, sampled_size - 1), tf.int32)
-        moved["labels"] = tf.cast(tf.gather_nd(layers["labels"], nearest), tf.float32)
-    return {name: tf.where(inside, layer, float(FILLS[name])) for name, layer in moved.items()}
+    image_size = displacement.shape[1:]
+    height, width, _ = tf.unstack(tf.shape(layers["images"]))
+    lengths, places = (height, width), []
+    for axis, shape in enumerate(([-1, 1], [1, -1])):
+        length, given = tf.cast(lengths[axis], tf.float32), image_size[axis]
+        centres = tf.range(given, dtype=tf.float32) + 0.5
+        centres = tf.reshape(tf.where(flip[axis], given - centres, centres), shape)
+        factor = length / (size[axis] * scale[axis])
+        places.append((centres - offset[axis]) * factor + displacement[axis] * factor)  # [H, W]
+    y, x = (tf.reshape(place, [-1]) for place in places)  # [H * W], from the outer corner
+    inside = (y >= 0) & (y <= tf.cast(height, y.dtype)) & (x >= 0) & (x <= tf.cast(width, x.dtype))
+
+    moved = {}
+    for name, layer in layers.items():
+        channels = layer.shape[-1]
+        rows = tf.pad(tf.reshape(layer, [-1, channels]), [[0, 1], [0, 0]], constant_values=FILLS[name])
+        if name == "labels":
+            sampled = tf.gather(rows, _nearest(y, x, inside, height, width))
+        else:
+            sampled = _between(tf.cast(rows, tf.float32), y, x, inside, height, width)
+        moved[name] = tf.cast(tf.reshape(sampled, [*image_size, channels]), tf.float32)
+    return moved
+
+
+def _nearest(y, x, inside, height, width):
+    """The rows of the pixels in which places lie; outside the picture it is the row behind the last pixel."""
+    row = tf.clip_by_value(tf.cast(y, tf.int32), 0, height - 1)
+    column = tf.clip_by_value(tf.cast(x, tf.int32), 0, width - 1)
+    return tf.where(inside, row * width + column, height * width)
+
+
+def _between(rows, y, x, inside, height, width):
+    """Bilinear samples at places [P] of pixels [height * width + 1, C]; outside the picture the last one."""
+    y = tf.clip_by_value(y - 0.5, 0.0, tf.cast(height - 1, tf.float32))
+    x = tf.clip_by_value(x - 0.5, 0.0, tf.cast(width - 1, tf.float32))
+    first = _nearest(y, x, inside, height, width)
+    down, right = (y - tf.floor(y))[:, None], (x - tf.floor(x))[:, None]
+    # Beyond the last row and the last column it is some other pixel, of which the share is 0.
+    neighbours = (tf.minimum(first + step, height * width) for step in (0, 1, width, width + 1))
+    top_left, top_right, low_left, low_right = (tf.gather(rows, neighbour) for neighbour in neighbours)
+    top = top_left + (top_right - top_left) * right
+    low = low_left + (low_right - low_left) * right
+    return top + (low - top) * down
 
 
 def _move_objects(example, boxes, masks, scale, offset, flip, image_size, settings):
