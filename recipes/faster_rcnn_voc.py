@@ -19,7 +19,7 @@ from kzoo import command_line, training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(training.OwnPictures):
+class Settings(training.OwnObjects):
     """Faster R-CNN on pictures with Pascal VOC annotations, from random weights."""
 
     output: Path = Path("runs/faster_rcnn_voc")

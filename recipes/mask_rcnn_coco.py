@@ -19,7 +19,7 @@ from kzoo import command_line, training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(training.OwnPictures):
+class Settings(training.OwnObjects):
     """Mask R-CNN on pictures with COCO annotations, from random weights."""
 
     output: Path = Path("runs/mask_rcnn_coco")

@@ -17,12 +17,10 @@ from kzoo import command_line, training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(training.Settings):
+class Settings(training.Shapes):
     """Mask R-CNN on shapes that are drawn as it learns."""
 
-    data: str = "shapes"
     epochs: int = 8
-    learning_rate: float = 3e-3
     output: Path = Path("runs/mask_rcnn_shapes")
     export: Path = Path("saved_models/mask_rcnn_shapes")
 
@@ -30,13 +28,8 @@ class Settings(training.Settings):
 def main(settings: Settings) -> None:
     """Trains, measures, exports."""
     training.prepare(settings)
+    train, validation, test = settings.load("instance_segmentation")
 
-    turned = kzoo.data.Augmentation(vertical_flip=0.5, quarter_turns=True, zoom=(1.0, 1.0), aspect=(1.0, 1.0))
-    loading = {"task": "instance_segmentation", "batch_size": settings.batch_size, "seed": settings.seed}
-    train, validation, test = (
-        kzoo.data.load(settings.data, split=split, augment=augment, **loading)
-        for split, augment in (("train", turned), ("val", False), ("test", False))
-    )
     model = kzoo.build(
         "mask_rcnn",
         num_classes=len(train.classes),

@@ -16,12 +16,9 @@ from kzoo import command_line, training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(training.Settings):
+class Settings(training.Shapes):
     """RetinaNet on shapes that are drawn as it learns."""
 
-    data: str = "shapes"
-    epochs: int = 6
-    learning_rate: float = 3e-3
     output: Path = Path("runs/retinanet_shapes")
     export: Path = Path("saved_models/retinanet_shapes")
 
@@ -29,14 +26,8 @@ class Settings(training.Settings):
 def main(settings: Settings) -> None:
     """Trains, measures, exports."""
     training.prepare(settings)
+    train, validation, test = settings.load()
 
-    turned = kzoo.data.Augmentation(vertical_flip=0.5, quarter_turns=True, zoom=(1.0, 1.0), aspect=(1.0, 1.0))
-    train, validation, test = (
-        kzoo.data.load(
-            settings.data, split=split, augment=augment, batch_size=settings.batch_size, seed=settings.seed
-        )
-        for split, augment in (("train", turned), ("val", False), ("test", False))
-    )
     model = kzoo.build(
         "retinanet",
         num_classes=len(train.classes),

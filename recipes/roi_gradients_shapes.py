@@ -27,12 +27,9 @@ COMPARED = ("rpn_box", "box", "val_AP")  # a loss of each stage, and what comes 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(training.Settings):
+class Settings(training.Shapes):
     """Faster R-CNN on shapes, with and without gradients from the second stage to the proposals."""
 
-    data: str = "shapes"
-    epochs: int = 6
-    learning_rate: float = 3e-3
     output: Path = Path("runs/roi_gradients_shapes")
     export: Path = Path("saved_models/roi_gradients_shapes")
 
@@ -41,14 +38,8 @@ def train_with(roi: str, settings: Settings) -> dict[str, float]:
     """One training; its figures."""
     settings = dataclasses.replace(settings, output=settings.output / roi, export=settings.export / roi)
     training.prepare(settings)  # the seed, too: both begin with the same weights
+    train, validation, test = settings.load()
 
-    turned = kzoo.data.Augmentation(vertical_flip=0.5, quarter_turns=True, zoom=(1.0, 1.0), aspect=(1.0, 1.0))
-    train, validation, test = (
-        kzoo.data.load(
-            settings.data, split=split, augment=augment, batch_size=settings.batch_size, seed=settings.seed
-        )
-        for split, augment in (("train", turned), ("val", False), ("test", False))
-    )
     model = kzoo.build(
         "faster_rcnn",
         num_classes=len(train.classes),

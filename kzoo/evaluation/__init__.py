@@ -3,13 +3,14 @@
 For each task there is an arithmetic on arrays (`classification_metrics`, `coco_average_precision`,
 `segmentation_metrics`), an evaluation of a dataset and a function that predicts (`evaluate_classification`,
 `evaluate_box_regression`, `evaluate_detection`, `evaluate_segmentation`), and one callback for `fit`,
-`Evaluation`; `measure_of` tells which belongs to which task. `best_foreground_rand` and `touching_kept_apart`
-ask how well pixels alone tell objects apart. Only the callbacks need Keras, which is imported when one is
-first asked for.
+`Evaluation`; `measure_of` tells which belongs to which task. `evaluate_rand` and `evaluate_touching` ask how
+well pixels alone tell objects apart. Only the callbacks need Keras, which is imported when one is first
+asked for.
 """
 
 from typing import TYPE_CHECKING
 
+from kzoo.evaluation.apart import evaluate_rand, evaluate_touching
 from kzoo.evaluation.box_regression import evaluate_box_regression
 from kzoo.evaluation.classification import (
     classification_metrics,
@@ -39,7 +40,9 @@ __all__ = [
     "evaluate_box_regression",
     "evaluate_classification",
     "evaluate_detection",
+    "evaluate_rand",
     "evaluate_segmentation",
+    "evaluate_touching",
     "foreground_rand",
     "measure_of",
     "nan_to_none",

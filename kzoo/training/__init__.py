@@ -4,6 +4,16 @@ from kzoo.training.optimizer import adamw
 from kzoo.training.precision import prepare, set_precision
 from kzoo.training.run import Run
 from kzoo.training.schedule import CosineSchedule
-from kzoo.training.settings import OwnPictures, Settings
+from kzoo.training.settings import OwnObjects, OwnPictures, Settings, Shapes
 
-__all__ = ["CosineSchedule", "OwnPictures", "Run", "Settings", "adamw", "prepare", "set_precision"]
+__all__ = [
+    "CosineSchedule",
+    "OwnObjects",
+    "OwnPictures",
+    "Run",
+    "Settings",
+    "Shapes",
+    "adamw",
+    "prepare",
+    "set_precision",
+]

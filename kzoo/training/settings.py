@@ -1,6 +1,8 @@
 """What every recipe can be told on its command line."""
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +18,7 @@ class Settings:
     """Settings that all recipes share; a recipe adds what else it needs, and its own defaults."""
 
     data: str
-    """Where the data is: shapes, voc:DIR, coco:DIR or coco:INSTANCES.json,IMAGE_DIR."""
+    """Where the data is: shapes, folder:DIR, voc:DIR, coco:DIR or coco:INSTANCES.json,IMAGE_DIR."""
     epochs: int = 20
     """How many epochs, unless --minutes is given."""
     minutes: float | None = None
@@ -28,7 +30,7 @@ class Settings:
     weight_decay: float = 0.02
     """Of AdamW, not on biases and normalisation."""
     backbone: str = "compact"
-    """compact, resnet18, resnet34, resnet50 or resnet101."""
+    """compact, resnet18, resnet34, resnet50, resnet101, keras.applications.NAME or keras_cv.NAME."""
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     """What layers compute in; auto is bfloat16 where the machine has instructions for it."""
     seed: int = 0
@@ -56,6 +58,50 @@ class Settings:
         check_directory(self.output, "output")
         check_directory(self.export, "export")
 
+    def load_splits(
+        self,
+        task: str,
+        augmentation: Augmentation,
+        splits: Sequence[str] = ("train", "val", "test"),
+        image_size: tuple[int, int] | None = None,
+        crop_size: tuple[int, int] | None = None,
+        **options: object,
+    ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
+        """The data in three splits, the first of them augmented.
+
+        Args:
+            task: one of `kzoo.tasks.TASKS`.
+            augmentation: of the pictures to learn from.
+            splits: to learn from, to watch the training by, to measure the result on.
+            image_size: height and width that pictures are fitted into; None is their own.
+            crop_size: height and width of the pictures to learn from, where it is another.
+            **options: as for `kzoo.data.load`.
+        """
+        options |= {"task": task, "batch_size": self.batch_size, "seed": self.seed}
+        sizes = (crop_size or image_size, image_size, image_size)
+        train, validation, test = (
+            load(self.data, split=split, augment=augment, image_size=size, **options)
+            for split, augment, size in zip(splits, (augmentation, False, False), sizes, strict=True)
+        )
+        return train, validation, test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes(Settings):
+    """Settings that recipes share which learn from shapes that are drawn as they learn."""
+
+    data: str = "shapes"
+    """shapes, or shapes:N for 1 to N in a picture."""
+    epochs: int = 6
+    """How many epochs, unless --minutes is given."""
+    learning_rate: float = 3e-3
+    """The highest: it rises to it within 100 steps and falls along a cosine."""
+
+    def load(self, task: str = "detection") -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
+        """The three splits, the first of them turned, mirrored and recoloured."""
+        turned = Augmentation(vertical_flip=0.5, quarter_turns=True, zoom=(1.0, 1.0), aspect=(1.0, 1.0))
+        return self.load_splits(task, turned)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OwnPictures(Settings):
@@ -63,21 +109,16 @@ class OwnPictures(Settings):
 
     image_size: tuple[int, int] = (256, 320)
     """Height and width that pictures are fitted into."""
-    anchor_sizes: tuple[float, ...]
-    """The smallest anchor of each level, finest first, in pixels of the fitted picture."""
     splits: tuple[str, str, str] = ("train", "val", "test")
-    """To learn from, to watch the training by, to measure the result on."""
+    """To learn from, to watch the training by, to measure on; also parts, all[:24] all[24:] all[24:]."""
     any_way_up: bool = False
     """Whether pictures have no up and down, as from a microscope: then they are turned, not just mirrored."""
-    max_detections: int = 100
-    """How many objects are found in a picture at most."""
     pictures_per_epoch: int = 2000
     """An epoch is not one pass: small sets would be validated more than trained on."""
 
     def check(self) -> None:
         """Refuses what cannot be, before anything is read or written; raises as `Settings.check` does."""
         super().check()
-        check_integer("max_detections", self.max_detections, least=1)
         check_integer("pictures_per_epoch", self.pictures_per_epoch, least=1)
 
     @property
@@ -85,21 +126,62 @@ class OwnPictures(Settings):
         """Batches in an epoch."""
         return math.ceil(self.pictures_per_epoch / self.batch_size)
 
-    def load(self, task: str = "detection") -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
-        """The three splits, the first of them augmented."""
-        augmentation = Augmentation(
-            vertical_flip=0.5 if self.any_way_up else 0.0, quarter_turns=self.any_way_up
-        )
-        train, validation, test = (
-            load(
-                self.data,
-                split=split,
-                task=task,
-                image_size=self.image_size,
-                batch_size=self.batch_size,
-                augment=augment,
-                seed=self.seed,
-            )
-            for split, augment in zip(self.splits, (augmentation, False, False), strict=True)
-        )
-        return train, validation, test
+    def load(
+        self, task: str = "detection", augmentation: Augmentation | None = None, **options: object
+    ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
+        """The three splits, the first of them augmented, and turned if it may be.
+
+        Args:
+            task: one of `kzoo.tasks.TASKS`.
+            augmentation: None is the usual one.
+            **options: as for `kzoo.data.load`.
+        """
+        augmentation = augmentation or Augmentation()
+        if self.any_way_up:
+            augmentation = dataclasses.replace(augmentation, vertical_flip=0.5, quarter_turns=True)
+        return self.load_splits(task, augmentation, self.splits, image_size=self.image_size, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnObjects(OwnPictures):
+    """Settings that recipes share which find objects in a folder of somebody's pictures."""
+
+    anchor_sizes: tuple[float, ...]
+    """The smallest anchor of each level, finest first, in pixels of the fitted picture."""
+    max_detections: int = 100
+    """How many objects are found in a picture at most."""
+
+    def check(self) -> None:
+        """Refuses what cannot be, before anything is read or written; raises as `Settings.check` does."""
+        super().check()
+        check_integer("max_detections", self.max_detections, least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnPixels(OwnPictures):
+    """Settings that recipes share which tell the class of each pixel in a folder of somebody's pictures."""
+
+    crop: float = 1.0
+    """Side of the crops to learn from, as a share of the fitted picture's; whole pictures are measured."""
+    elastic: float = 0.0
+    """Pixels by which pictures are bent at random (standard deviation), as tissue is."""
+    width: int = 16
+    """Channels of the first convolutions."""
+    depth: int = 4
+    """How often the picture is halved."""
+
+    def check(self) -> None:
+        """Refuses what cannot be, before anything is read or written; raises as `Settings.check` does."""
+        super().check()
+        check_number("crop", self.crop, least=0.05, most=1)
+        check_number("elastic", self.elastic, least=0)
+
+    def load_pixels(self, **options: object) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
+        """The three splits, crops of the first of them at the same scale as the whole pictures.
+
+        Args:
+            **options: as for `kzoo.data.load`.
+        """
+        height, width = (round(side * self.crop) for side in self.image_size)
+        augmentation = Augmentation(zoom=(0.8 / self.crop, 1.25 / self.crop), elastic=self.elastic)
+        return super().load("segmentation", augmentation, crop_size=(height, width), **options)

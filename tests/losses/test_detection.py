@@ -20,8 +20,8 @@ BOXES = np.float32([[[1, 2, 18, 22], [48, 3, 61, 37]], [[12, 8, 44, 33], [0, 0, 
 
 def plain_focal(logit, is_one, alpha=0.25, gamma=2.0):
     p = 1 / (1 + math.exp(-logit))
-    p_t, alpha_t = (p, alpha) if is_one else (1 - p, alpha and 1 - alpha)
-    alpha_t = 1.0 if alpha is None else alpha_t
+    p_t, alpha_t = (p, alpha) if is_one else (1 - p, 1 - (alpha or 0))
+    alpha_t = 1 if alpha is None else alpha_t
     return -alpha_t * (1 - p_t) ** gamma * math.log(p_t)
 
 
