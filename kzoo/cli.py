@@ -71,9 +71,10 @@ def predict(
     labels: Labels = (),
     score_threshold: float = 0.3,
 ) -> None:
-    """Finds objects in pictures: draws them, and writes predictions.json in the pictures' own pixels.
+    """Asks a model about pictures: draws what it answers, and writes predictions.json.
 
-    Masks are written as COCO's compressed run lengths, for a model that finds them.
+    Boxes and masks are in the pictures' own pixels, masks as COCO's compressed run lengths. For a model of
+    pixels NAME_classes.png has the class of each: a palette picture whose values are the classes.
 
     Args:
         pictures: picture files, or folders of them.
@@ -98,19 +99,21 @@ def evaluate(
     batch_size: int = 8,
     max_detections: int = 100,
 ) -> None:
-    """Measures COCO's average precision of a model on data that has the truth.
+    """Measures a model on data that has the truth, as its task is measured.
 
-    It is that of the boxes, and where both the model and the data have masks, that of the masks too.
+    Of a classifier that is accuracy, of a model of pixels IoU and Dice, of a detector COCO's average
+    precision of the boxes, and where both the model and the data have masks, that of the masks too.
 
     Args:
         model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME.
-        data: shapes, voc:DIR, coco:DIR or coco:INSTANCES.json,IMAGE_DIR.
-        split: the part of the data.
+        data: shapes, voc:DIR, coco:DIR, coco:INSTANCES.json,IMAGE_DIR or folder:DIR.
+        split: the part of the data; all[24:] is the split all without its first 24 pictures.
         image_size: height and width that the model is given, where it takes any; by default the pictures'.
         batch_size: pictures at a time.
         max_detections: how many of a picture's detections count, of each class the best.
     """
     check_integer("max_detections", max_detections, least=1)
+    from kzoo.data import open_source
     from kzoo.trained import open_trained
 
     trained = open_trained(model)
@@ -118,18 +121,20 @@ def evaluate(
         if image_size and image_size != trained.input_size:
             raise ValueError(f"image_size={image_size}: {model} takes {trained.input_size}.")
         image_size = trained.input_size
-    info = kzoo.data.info(data)
-    if trained.labels and not set(info.classes) <= set(trained.labels):
+    task = trained.task
+    if task in ("box_regression", "instance_segmentation") and task not in kzoo.data.info(data).tasks:
+        task = "detection"
+    classes = open_source(data, task=task).info.classes
+    if trained.labels and not set(classes) <= set(trained.labels):
         raise ValueError(
             f"{data} has classes that {model} does not know: "
-            f"{', '.join(name for name in info.classes if name not in trained.labels)}; "
+            f"{', '.join(name for name in classes if name not in trained.labels)}; "
             f"it knows {', '.join(trained.labels)}."
         )
-    masks = "instance_segmentation"
     batches = kzoo.data.load(
         data,
         split=split,
-        task=masks if trained.finds_masks and masks in info.tasks else "detection",
+        task=task,
         image_size=image_size or None,
         batch_size=batch_size,
         classes=trained.labels,
@@ -139,7 +144,9 @@ def evaluate(
             f"{data} has {len(batches.classes)} classes ({', '.join(batches.classes)}), "
             f"but {model} has {trained.num_classes}."
         )
-    result = kzoo.evaluation.evaluate_detection(trained.predict, batches, batches.classes, max_detections)
+    measure = kzoo.evaluation.measure_of(trained.task)
+    options = {"max_detections": max_detections} if "max_detections" in measure.options else {}
+    result = measure.evaluate(trained.predict, batches, batches.classes, **options)
     width = max(map(len, result))
     for name, value in result.items():
         print(f"{name:<{width}}  {value:.3f}")

@@ -21,7 +21,7 @@ def predict_tiles(
     tile: tuple[int, int],
     margin: tuple[int, int] = (0, 0),
     overlap: tuple[int, int] = (0, 0),
-    batch_size: int = 8,
+    batch_size: int = 4,
 ) -> dict[str, np.ndarray]:
     """The class of each pixel, put together from answers about tiles.
 
@@ -75,6 +75,25 @@ def predict_tiles(
             probabilities[place] = answer
     probabilities = probabilities[:, : size[0], : size[1]]  # [B, H, W, C]
     return {"probabilities": probabilities, "classes": probabilities.argmax(axis=-1).astype(np.int32)}
+
+
+def for_whole_pictures(
+    predict: Predict, tile: tuple[int | None, int | None], answered: tuple[int | None, int | None]
+) -> Predict:
+    """What answers for all pixels of pictures of any size, by what answers for the middle of tiles.
+
+    Args:
+        predict: as `predict_tiles` takes it.
+        tile: height and width that it takes, None for any.
+        answered: height and width of what it answers about a tile, None where that depends on the tile.
+
+    Returns:
+        `predict` itself where it answers for all that it is given.
+    """
+    if None in tile or None in answered or tuple(answered) == tuple(tile):
+        return predict
+    margin = tuple((side - middle) // 2 for side, middle in zip(tile, answered, strict=True))
+    return lambda images: predict_tiles(predict, images, tile, margin)
 
 
 def _starts(length: int, step: int) -> list[int]:

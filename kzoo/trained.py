@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import kzoo
+from kzoo.tasks import task_of
+from kzoo.tiles import for_whole_pictures
 
 if TYPE_CHECKING:
     from kzoo.zoo_model import ZooModel
@@ -26,18 +28,21 @@ class Trained:
         labels: the names of its classes, where they are known.
         input_size: height and width that it takes, or (None, None) where it takes any.
         num_classes: the number of its classes, where it is known.
-        finds_masks: whether `masks` are among its answers.
+        task: what it is for, one of `kzoo.tasks.TASKS`.
     """
 
-    predict: Callable[[np.ndarray], dict[str, np.ndarray]]
+    predict: Callable[[np.ndarray], Mapping[str, np.ndarray]]
     labels: tuple[str, ...] | None
     input_size: tuple[int | None, int | None]
     num_classes: int | None
-    finds_masks: bool = False
+    task: str = "detection"
 
 
 def open_trained(path: Path, labels: tuple[str, ...] | None = None) -> Trained:
     """Opens a `.keras` file, the directory of a run that has one, or an export.
+
+    A model that answers only for the middle of tiles (a U-Net with padding="valid") becomes one that answers
+    for whole pictures of any size.
 
     Args:
         path: `model.keras`, `runs/NAME` or `saved_models/NAME`.
@@ -51,18 +56,36 @@ def open_trained(path: Path, labels: tuple[str, ...] | None = None) -> Trained:
             raise ValueError(f"{path}: there is no model in it; {EXPECTED}.")
         served = kzoo.load(path)
         known, predict, size = served.labels, served.predict, served.input_shape[:2]
-        num_classes, answers = len(known) if known else None, served.answers
+        answers, task = served.answers, task_of(served.answers)
+        num_classes = len(known) if known else None
     else:
         known = run_classes(path)
         model = open_keras(path)
         predict, size = model.predict_on_batch, tuple(model.input["images"].shape[1:3])
-        num_classes, answers = model.num_classes, model.output
+        answers, task = model.output, task_of_model(model)
+        num_classes = model.num_classes
+    if "probabilities" in answers:
+        num_classes = answers["probabilities"].shape[-1]
     origin, names = ("labels", labels) if labels else (f"{path}: classes in settings.json", known)
     if names and num_classes not in (None, len(names)):
         raise ValueError(
             f"{origin}: {len(names)} names ({', '.join(names)}), but {path} has {num_classes} classes."
         )
-    return Trained(predict, names, size, num_classes, "masks" in answers)
+    if task == "segmentation":
+        whole = for_whole_pictures(predict, size, answers["probabilities"].shape[1:3])
+        predict, size = whole, size if whole is predict else (None, None)
+    return Trained(predict, names, size, num_classes, task)
+
+
+def task_of_model(model: "ZooModel") -> str:
+    """What a model is for: what it was registered for, else what its answers tell.
+
+    Raises:
+        ValueError: it was registered elsewhere, and its answers are those of no task.
+    """
+    if model.zoo_name in kzoo.list_models():
+        return kzoo.info(model.zoo_name).task
+    return task_of(model.output)
 
 
 def run_classes(path: Path) -> tuple[str, ...] | None:

@@ -119,8 +119,10 @@ def test_eval_prints_the_table(capsys, use):
     assert {f"AP/{name}" for name in kzoo.data.info("shapes").classes} <= set(rows)
 
 
-@pytest.mark.parametrize(("finds_masks", "task"), [(True, "instance_segmentation"), (False, "detection")])
-def test_eval_of_masks(capsys, use, monkeypatch, finds_masks, task):
+@pytest.mark.parametrize("task", ["instance_segmentation", "detection"])
+def test_eval_of_masks(capsys, use, monkeypatch, task):
+    finds_masks = task == "instance_segmentation"
+
     def predict(images):
         count = len(images)
         masks = {"masks": np.zeros([count, 1, 28, 28], np.float32)} if finds_masks else {}
@@ -142,7 +144,7 @@ def test_eval_of_masks(capsys, use, monkeypatch, finds_masks, task):
 
     whole = kzoo.data.load
     monkeypatch.setattr(kzoo.data, "load", load, raising=False)
-    use(predict=predict, input_size=(None, None), finds_masks=finds_masks)
+    use(predict=predict, input_size=(None, None), task=task)
     status, out, _ = run(capsys, "eval", "model.keras", "--data", "shapes", "--split", "val")
     assert (status, asked) == (0, [task])
     rows = dict(line.split() for line in out.splitlines())
@@ -151,20 +153,75 @@ def test_eval_of_masks(capsys, use, monkeypatch, finds_masks, task):
 
 
 def test_eval_hands_max_detections_on(capsys, use, monkeypatch):
-    use()
     asked = []
 
-    def evaluate(predict, dataset, classes, max_detections):
-        asked.append(max_detections)
+    def evaluate(predict, dataset, classes, **options):
+        asked.append(options)
         return {"AP": 0.25}
 
-    monkeypatch.setattr(kzoo.evaluation, "evaluate_detection", evaluate)
-    for arguments in ((), ("--max-detections", "300")):
-        status, out, _ = run(capsys, "eval", "m", "--data", "shapes", *arguments)
-        assert (status, out) == (0, "AP  0.250\n")
-    assert asked == [100, 300]
+    for task in ("detection", "classification"):
+        use(task=task)
+        options = ("max_detections",) if task == "detection" else ()
+        measure = kzoo.evaluation.Measure(evaluate, ("AP",), options)
+        monkeypatch.setattr(kzoo.evaluation, "measure_of", lambda task, measure=measure: measure)
+        for arguments in ((), ("--max-detections", "300")):
+            # Shapes are 128 pixels, and fit into the 64 that the model takes.
+            status, out, _ = run(capsys, "eval", "m", "--data", "shapes", *arguments)
+            assert (status, out) == (0, "AP  0.250\n")
+    assert asked == [{"max_detections": 100}, {"max_detections": 300}, {}, {}]
     status, _, err = run(capsys, "eval", "m", "--data", "shapes", "--max-detections", "0")
     assert (status, "max_detections=0" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "loaded"),
+    [
+        ("box_regression", "shapes", "box_regression"),
+        ("box_regression", "shapes:4", "detection"),
+        ("classification", "shapes", "classification"),
+        ("segmentation", "shapes", "segmentation"),
+    ],
+)
+def test_eval_loads_what_the_task_of_the_model_takes(capsys, use, monkeypatch, task, data, loaded):
+    asked = []
+
+    def load(spec, **options):
+        asked.append((spec, options))
+        return whole(spec, **options)
+
+    def evaluate(predict, dataset, classes):
+        return {"classes": len(classes), "pictures": dataset.num_pictures}
+
+    whole = kzoo.data.load
+    monkeypatch.setattr(kzoo.data, "load", load, raising=False)
+    measure = kzoo.evaluation.Measure(evaluate, ())
+    tasks = []
+    monkeypatch.setattr(kzoo.evaluation, "measure_of", lambda task: tasks.append(task) or measure)
+    labels = kzoo.data.info("shapes").classes
+    labels = ("background", *labels) if task == "segmentation" else labels
+    use(task=task, labels=labels, num_classes=len(labels))
+    status, out, err = run(capsys, "eval", "m", "--data", data, "--split", "val[50:]")
+    assert (status, err) == (0, "")
+    [(spec, options)] = asked
+    assert (spec, options["task"], options["split"], tasks) == (data, loaded, "val[50:]", [task])
+    assert out.split() == ["classes", f"{len(labels)}.000", "pictures", "150.000"]
+
+
+def test_eval_of_pixels_from_one_end_to_the_other(capsys, use):
+    """Of a model that takes every pixel for ground."""
+
+    def predict(images):
+        probabilities = np.zeros([*images.shape[:3], 6], np.float32)
+        probabilities[..., 0] = 1
+        return {"probabilities": probabilities, "classes": np.zeros(images.shape[:3], np.int32)}
+
+    use(predict=predict, task="segmentation", num_classes=6)
+    status, out, err = run(capsys, "eval", "m", "--data", "shapes", "--split", "val[:8]")
+    assert (status, err) == (0, "")
+    figures = dict(line.split() for line in out.splitlines())
+    assert figures["IoU/background"] == figures["pixel_accuracy"]
+    assert 0.5 < float(figures["pixel_accuracy"]) < 1
+    assert figures["IoU/circle"] == "0.000"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,34 @@ def detector(input_size=(None, None), labels=None, given=None, masks=None):
             "num_detections": np.array([2], np.int32),
         }
 
-    return Trained(predict, labels, input_size, 2, finds_masks=masks is not None)
+    return Trained(predict, labels, input_size, 2, "instance_segmentation" if masks else "detection")
+
+
+def classifier(input_size=(None, None), labels=None, given=None):
+    """Tells by how bright the picture is: 0 to 5 are its six classes."""
+
+    def predict(images):
+        if given is not None:
+            given.append(images)
+        probabilities = np.array([[0.05, 0.1, 0.15, 0.2, 0.3, 0.2]], np.float32)
+        if images.mean() < 100:
+            probabilities = probabilities[:, ::-1]
+        return {"probabilities": probabilities, "classes": probabilities.argmax(axis=-1).astype(np.int32)}
+
+    return Trained(predict, labels, input_size, 6, "classification")
+
+
+def segmenter(input_size=(None, None), labels=None, given=None):
+    """Takes bright pixels for class 1 of three."""
+
+    def predict(images):
+        if given is not None:
+            given.append(images)
+        share = images[..., 0].astype(np.float32) / 255
+        probabilities = np.stack([1 - share, share, 0 * share], axis=-1)
+        return {"probabilities": probabilities, "classes": probabilities.argmax(axis=-1).astype(np.int32)}
+
+    return Trained(predict, labels, input_size, 3, "segmentation")
 
 
 def picture_with_square(path=None, size=(60, 120), box=(20, 10, 60, 40)):
@@ -96,13 +123,69 @@ def test_masks_are_drawn_and_written_down(tmp_path):
     assert (drawn[35, 40] == 255).all()  # the lower half is not
 
 
-def test_a_model_that_finds_no_boxes():
-    with pytest.raises(ValueError, match="answers with probabilities"):
-        find_objects(
-            Trained(lambda images: {"probabilities": images}, None, (None, None), 3),
-            picture_with_square(),
-            0.5,
-        )
+@pytest.mark.parametrize("input_size", [(None, None), (40, 60)])
+def test_classes_are_drawn_and_written_down(tmp_path, capsys, input_size):
+    path, output, given = tmp_path / "one.png", tmp_path / "out", []
+    picture_with_square(path)
+    names = ("ant", "bee", "cat", "dog", "eel", "fox")
+    predict_files(classifier(input_size, names, given), drawings([path], output), output, 0.5)
+    assert given[0].shape == (1, *((60, 120) if None in input_size else input_size), 3)
+    [written] = json.loads((output / "predictions.json").read_text())
+    assert (written["picture"], written["height"], written["width"]) == (str(path), 60, 120)
+    assert (written["class"], written["label"]) == (1, "bee")
+    assert written["probability"] == pytest.approx(0.3)
+    assert [entry["label"] for entry in written["most_probable"]] == ["bee", "ant", "cat", "dog", "eel"]
+    probabilities = [entry["probability"] for entry in written["most_probable"]]
+    np.testing.assert_allclose(probabilities, [0.3, 0.2, 0.2, 0.15, 0.1], rtol=1e-6)
+    drawn = np.asarray(Image.open(output / "one.png"))
+    assert drawn.shape == (60, 120, 3)
+    assert (drawn != picture_with_square()).any()
+    assert f"{path}: bee 0.30, drawn in {output / 'one.png'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("input_size", [(None, None), (30, 90)])
+def test_classes_of_pixels_are_written_in_the_pictures_own_size(tmp_path, capsys, input_size):
+    path, output, given = tmp_path / "one.png", tmp_path / "out", []
+    picture_with_square(path)
+    names = ("background", "cell", "hole")
+    predict_files(segmenter(input_size, names, given), drawings([path], output), output, 0.5)
+    assert given[0].shape == (1, *((60, 120) if None in input_size else input_size), 3)
+    with Image.open(output / "one_classes.png") as palette:
+        assert palette.mode == "P"
+        found = np.asarray(palette)
+    # At half the size the square's four corners are rounded off.
+    assert (found != (picture_with_square()[..., 0] == 255)).sum() == (0 if None in input_size else 4)
+    [written] = json.loads((output / "predictions.json").read_text())
+    assert written["classes_picture"] == str(output / "one_classes.png")
+    shares = {entry["label"]: entry["share"] for entry in written["classes"]}
+    assert shares == {"background": (found == 0).mean(), "cell": (found == 1).mean(), "hole": 0}
+    drawn = np.asarray(Image.open(output / "one.png"))[:60]
+    assert (drawn[found == 1] != 255).any(axis=-1).all()
+    assert (drawn[found == 0] == 0).all()
+    assert (
+        f"{path}: background {shares['background']:.1%}, cell {shares['cell']:.1%}, drawn in"
+        in capsys.readouterr().out
+    )
+
+
+def test_classes_of_pixels_are_not_written_where_a_picture_is_drawn(tmp_path):
+    paths = [tmp_path / "one.png", tmp_path / "one_classes.png"]
+    for path in paths:
+        picture_with_square(path)
+    drawn = drawings(paths, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"one_classes\.png: the classes of .*one\.png and a picture"):
+        predict_files(segmenter(), drawn, tmp_path / "out", 0.5)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("model", [classifier(), segmenter(), detector()])
+def test_classes_without_names(tmp_path, model):
+    picture_with_square(tmp_path / "one.png")
+    output = tmp_path / "out"
+    predict_files(model, drawings([tmp_path / "one.png"], output), output, 0.5)
+    [written] = json.loads((output / "predictions.json").read_text())
+    one = written if model.task == "classification" else (written.get("objects") or written["classes"])[0]
+    assert one["label"] is None
 
 
 def test_files(tmp_path, capsys):
@@ -123,13 +206,6 @@ def test_files(tmp_path, capsys):
         assert drawn.shape == (60, 120, 3)
         assert (drawn != picture_with_square()).any()
     assert f"{paths[0]}: 1 found, drawn in {output / 'one.png'}" in capsys.readouterr().out
-
-
-def test_without_labels(tmp_path):
-    picture_with_square(tmp_path / "one.png")
-    output = tmp_path / "out"
-    predict_files(detector(), drawings([tmp_path / "one.png"], output), output, 0.5)
-    assert json.loads((output / "predictions.json").read_text())[0]["objects"][0]["label"] is None
 
 
 def test_nothing_is_written_for_what_is_no_picture(tmp_path):

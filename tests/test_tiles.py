@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kzoo.tiles import predict_tiles
+from kzoo.tiles import for_whole_pictures, predict_tiles
 
 
 def box_sums(pictures, radius):
@@ -103,3 +103,21 @@ def test_what_cannot_be_is_told(changes, message):
     arguments = {"images": np.zeros([1, 8, 8, 3]), "tile": (8, 8)} | changes
     with pytest.raises(ValueError, match=message):
         predict_tiles(lambda tiles: {"probabilities": tiles}, **arguments)
+
+
+def test_whole_pictures_by_a_model_of_tiles():
+    images = random_pictures(2, 21, 34)
+
+    def predict(tiles):
+        assert tiles.shape[1:3] == (16, 12)
+        return {"probabilities": box_sums(tiles, (3, 1))}
+
+    answers = for_whole_pictures(predict, (16, 12), (10, 10))(images)
+    np.testing.assert_array_equal(answers["probabilities"], filtered(images, (3, 1)))
+
+
+@pytest.mark.parametrize(
+    ("tile", "answered"), [((16, 12), (16, 12)), ((None, None), (None, None)), ((16, 12), (None, None))]
+)
+def test_a_model_of_whole_pictures_is_left_alone(tile, answered):
+    assert for_whole_pictures(box_sums, tile, answered) is box_sums

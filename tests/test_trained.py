@@ -35,7 +35,7 @@ def test_a_file_and_the_run_that_has_it(run, name):
     assert (trained.input_size, trained.num_classes, trained.labels) == ((64, 96), 2, ("cat", "dog"))
     answers = trained.predict(np.zeros([1, 64, 96, 3], np.uint8))
     assert set(answers) == {"boxes", "scores", "classes", "num_detections"}
-    assert not trained.finds_masks
+    assert trained.task == "detection"
 
 
 def test_an_export_answers_as_the_file_that_it_was_made_from(run, tmp_path, capsys):
@@ -50,15 +50,61 @@ def test_an_export_answers_as_the_file_that_it_was_made_from(run, tmp_path, caps
         np.testing.assert_allclose(values, saved[name], atol=1e-4)
 
 
-def test_a_model_that_answers_masks(tmp_path):
-    images = keras.Input((None, None, 3), name="images")
-    boxes = keras.layers.GlobalAveragePooling2D()(images)[:, None]
-    model = kzoo.ZooModel({"images": images}, {"boxes": boxes, "masks": images})
-    model.save(tmp_path / "model.keras")
-    kzoo.export(model, tmp_path / "served")
-    assert open_trained(tmp_path / "model.keras").finds_masks
-    assert open_trained(tmp_path / "served").finds_masks
-    assert kzoo.load(tmp_path / "served").answers == ("boxes", "masks")
+def of_answers(**answers):
+    """A model that nobody registered, of one kind of answer for each name."""
+    images = keras.Input((20, 12, 3), name="images")
+    kinds = {
+        "boxes": lambda: keras.layers.GlobalAveragePooling2D()(images)[:, None],
+        "num_detections": lambda: keras.layers.GlobalAveragePooling2D()(images)[:, 0],
+        "masks": lambda: images,
+        "probabilities": lambda: keras.layers.GlobalAveragePooling2D()(images),
+        "probabilities of tiles": lambda: keras.layers.AveragePooling2D((5, 3), strides=1)(images),
+    }
+    return kzoo.ZooModel({"images": images}, {name: kinds[kind]() for name, kind in answers.items()})
+
+
+def opened(model, folder):
+    """The model as it is opened from its file, and from an export."""
+    model.save(folder / "model.keras")
+    kzoo.export(model, folder / "served")
+    return open_trained(folder / "model.keras"), open_trained(folder / "served")
+
+
+@pytest.mark.parametrize(
+    ("answers", "task", "num_classes"),
+    [
+        (("boxes", "num_detections"), "detection", None),
+        (("boxes", "num_detections", "masks"), "instance_segmentation", None),
+        (("probabilities",), "classification", 3),
+    ],
+)
+def test_answers_tell_what_a_model_is_for(tmp_path, answers, task, num_classes):
+    for trained in opened(of_answers(**{name: name for name in answers}), tmp_path):
+        assert (trained.task, trained.num_classes, trained.input_size) == (task, num_classes, (20, 12))
+    assert tuple(kzoo.load(tmp_path / "served").answers) == tuple(sorted(answers))
+
+
+def test_the_registry_tells_what_a_model_is_for(tmp_path):
+    options = {"num_classes": 2, "input_shape": (32, 32, 3), "backbone": "compact", "head_units": 2}
+    kzoo.build("box_regressor", **options).save(tmp_path / "model.keras")
+    assert open_trained(tmp_path).task == "box_regression"
+
+
+def test_a_model_of_tiles_answers_for_whole_pictures(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, [2, 30, 25, 3], dtype=np.uint8)
+    mirrored = np.pad(images.astype(float), [(0, 0), (2, 2), (1, 1), (0, 0)], "symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(mirrored, (5, 3), axis=(1, 2))
+    for trained in opened(of_answers(probabilities="probabilities of tiles"), tmp_path):
+        assert (trained.task, trained.input_size) == ("segmentation", (None, None))
+        answers = trained.predict(images)
+        np.testing.assert_allclose(answers["probabilities"], windows.mean(axis=(-2, -1)), rtol=1e-5)
+        assert answers["classes"].shape == (2, 30, 25)
+
+
+def test_answers_of_no_task(tmp_path):
+    of_answers(boxes="boxes").save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"the answers are boxes"):
+        open_trained(tmp_path)
 
 
 def test_it_remembers_how_it_was_built(run):

@@ -17,7 +17,7 @@ class ServedModel:
         path: the version folder.
         labels: the names of the classes, or None where they were not exported.
         input_shape: `(height, width, 3)` of the pictures that it takes; None where any will do.
-        answers: the names of its answers.
+        answers: name -> `tf.TensorSpec` of its answers, sorted by name.
     """
 
     def __init__(self, path: Path):
@@ -26,7 +26,7 @@ class ServedModel:
         self._answer = self._model.signatures["serving_default"]
         _, inputs = self._answer.structured_input_signature
         self.input_shape = tuple(inputs["images"].shape[1:])
-        self.answers = tuple(sorted(self._answer.structured_outputs))
+        self.answers = dict(sorted(self._answer.structured_outputs.items()))
         labels = path / "assets" / LABELS_FILE
         self.labels = (
             tuple(labels.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
