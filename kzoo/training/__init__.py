@@ -4,12 +4,13 @@ from kzoo.training.optimizer import adamw
 from kzoo.training.precision import prepare, set_precision
 from kzoo.training.run import Run
 from kzoo.training.schedule import CosineSchedule
-from kzoo.training.settings import OwnObjects, OwnPictures, Settings, Shapes
+from kzoo.training.settings import OwnObjects, OwnPictures, OwnPixels, Settings, Shapes
 
 __all__ = [
     "CosineSchedule",
     "OwnObjects",
     "OwnPictures",
+    "OwnPixels",
     "Run",
     "Settings",
     "Shapes",
