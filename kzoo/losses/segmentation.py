@@ -81,11 +81,15 @@ class SegmentationLoss(LossLayer):
             told = (
                 f"a class of the batch is neither 0 to {num_classes - 1} nor ignored ({self.ignored_label})"
             )
-            tf.debugging.assert_less(labels, num_classes, told)
-            tf.debugging.assert_non_negative(labels, told)
+            checks = [
+                tf.debugging.assert_less(labels, num_classes, told),
+                tf.debugging.assert_non_negative(labels, told),
+            ]
+            with tf.control_dependencies(checks):  # TensorFlow's own error would tell less
+                labels = tf.identity(labels)
             counted = tf.cast(counted, tf.float32)
             flat = tf.reshape(logits, (-1, num_classes))  # [N, C]
-            class_weights = tf.constant(self.class_weights or (1.0,) * num_classes)
+            class_weights = tf.constant(self.class_weights or (1.0,) * num_classes, tf.float32)
             loss = 0.0
             if self.kind != "dice":
                 weights = counted * tf.gather(class_weights, labels)

@@ -29,10 +29,10 @@ class SlotClassLoss(LossLayer):
         if classes is not None:
             _, slots, outputs = logits.shape
             no_object = outputs - 1
-            tf.debugging.assert_less(
-                classes, no_object, f"a class of the batch is not below num_classes={no_object}"
-            )
-            labels = in_slots(classes, slots, -1)
+            told = f"a class of the batch is not below num_classes={no_object}"
+            check = tf.debugging.assert_less(classes, no_object, told)
+            with tf.control_dependencies([check]):  # TensorFlow's own error would tell less
+                labels = in_slots(classes, slots, -1)
             labels = tf.where(labels >= 0, labels, no_object)  # [B, N]
             loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
             self.add_named_loss(tf.reduce_mean(tf.reduce_sum(loss, axis=1)), tf.shape(logits)[0])
@@ -58,8 +58,8 @@ class SlotBoxLoss(LossLayer):
             slots = numbers.shape[1]
             true = to_numbers(in_slots(boxes, slots, 0.0), tf.shape(images)[1:3])
             there = in_slots(classes, slots, -1) >= 0
-            error = tf.reduce_sum(tf.square(numbers - true), axis=-1)  # [B, N]
-            loss = tf.reduce_mean(tf.reduce_sum(tf.where(there, error, 0.0), axis=1))
+            error = tf.where(there[..., None], numbers - true, 0.0)  # [B, N, 4]
+            loss = tf.reduce_mean(tf.reduce_sum(tf.square(error), axis=(1, 2)))
             self.add_named_loss(loss, tf.shape(numbers)[0])
         return numbers
 
