@@ -40,6 +40,8 @@ class MixPictures(keras.layers.Layer):
             tf.random.stateless_uniform((5, 2), self._seed(), minval=None, maxval=None, dtype=tf.int32)
         )
         partner = tf.random.experimental.stateless_shuffle(tf.range(count), partner_seed)
+        # Nobody is mixed with a picture of unknown class: the shares of the classes would not sum to 1.
+        partner = tf.where(tf.gather(classes, partner) >= 0, partner, tf.range(count))
 
         def mixed_up():
             share = _beta(count, self.mixup, seeds[0])[:, None, None, None]
