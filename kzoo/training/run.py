@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -14,28 +13,51 @@ import tensorflow as tf
 
 from kzoo import visualize
 from kzoo.batches import check_data
-from kzoo.evaluation import CocoAP, evaluate_detection, nan_to_none
+from kzoo.evaluation import (
+    Evaluation,
+    classification_metrics,
+    confusion_matrix,
+    measure_of,
+    nan_to_none,
+    truth_and_probabilities,
+)
 from kzoo.serving import export, load
+from kzoo.tiles import Predict, for_whole_pictures
+from kzoo.trained import task_of_model
+from kzoo.training.progress import ProgressByTheClock
 from kzoo.training.schedule import CosineSchedule
 from kzoo.training.settings import Settings
+from kzoo.training.summary import files, next_steps, reached
 
-FILES = ("settings.json", "log.csv", "model.keras", "metrics.json", "predictions.png", "curves.png")
+FILES = (
+    "settings.json",
+    "log.csv",
+    "model.keras",
+    "metrics.json",
+    "predictions.png",
+    "curves.png",
+    "confusion.png",
+)
 PREVIOUS = "previous"
 SHOWN = 8  # pictures in predictions.png
+TOLD_OF_TRAINING = ("seconds", "pictures_seen")
 
 
 class Run:
-    """A training run of a detector: trains, measures, exports, and leaves a folder that tells of it.
+    """A training run: trains, measures, exports, and leaves a folder that tells of it.
 
-    The folder holds `settings.json`, `log.csv` (a line an epoch), `model.keras`, `metrics.json` (AP, AP50,
-    AP75, the same for each class, all of it for masks too where there are some, seconds, pictures seen),
-    `predictions.png` (beside the truth) and `curves.png`. What an earlier run left there when it came to its
-    end is kept in `previous/`.
+    The task is that of the model. The folder holds `settings.json`, `log.csv` (a line an epoch),
+    `model.keras`, `metrics.json` (the figures of the task, the same for each class, seconds, pictures seen),
+    `predictions.png` (beside the truth), `curves.png` and, for a classifier, `confusion.png`. What an earlier
+    run left there when it came to its end is kept in `previous/`.
 
     Args:
         settings: all that the run was started with.
         classes: the names of the classes.
         max_detections: how many of a picture's detections are measured, of each class the best.
+
+    Attributes:
+        metrics: what was measured. What a recipe adds before `measure` is written down and told with it.
     """
 
     def __init__(self, settings: Settings, classes: tuple[str, ...], max_detections: int = 100) -> None:
@@ -46,6 +68,8 @@ class Run:
         self.directory = settings.output
         self.exported: Path | None = None
         self.model_name: str | None = None
+        self.task: str | None = None
+        self.more: tuple[str, ...] = ()  # figures that the recipe measured
 
     def fit(
         self,
@@ -54,10 +78,10 @@ class Run:
         validation: tf.data.Dataset,
         steps_per_epoch: int | None = None,
     ) -> None:
-        """Trains, with COCO's AP after each epoch, and saves the model.
+        """Trains, with the figures of the task after each epoch, and saves the model.
 
         Args:
-            model: a compiled detector.
+            model: compiled.
             train: batches to learn from.
             validation: batches of the pictures to watch the training by.
             steps_per_epoch: batches in an epoch; None is all of them, once.
@@ -68,9 +92,10 @@ class Run:
         schedule = CosineSchedule(self.settings.learning_rate, steps=steps, minutes=minutes)
         check_data(model, "train", train, targets=True)
         check_data(model, "validation", validation, targets=True)
-        self._compare_detections(train)
+        self._take(model)
+        if self._options():
+            self._compare_detections(train)
         self._begin()
-        self.model_name = model.zoo_name
         start, first_step = time.monotonic(), int(model.optimizer.iterations)
         model.fit(
             # Batches across the seam of two passes: none is small, and each picture counts alike.
@@ -80,9 +105,9 @@ class Run:
             validation_data=validation,
             callbacks=[
                 schedule,
-                CocoAP(validation, self.classes, max_detections=self.max_detections),
+                Evaluation(validation, self.classes, self.task, **self._options()),
                 keras.callbacks.CSVLogger(self.directory / "log.csv"),
-                *([] if minutes is None else [_ProgressByTheClock(schedule)]),
+                *([] if minutes is None else [ProgressByTheClock(schedule)]),
             ],
             verbose=1 if sys.stdout.isatty() else 2,
         )
@@ -121,23 +146,37 @@ class Run:
         """Measures the model on pictures that it did not learn from, draws what it finds and how it learned.
 
         Args:
-            model: the trained detector.
+            model: trained.
             test: batches without augmentation.
         """
-        measured = evaluate_detection(model.predict_on_batch, test, self.classes, self.max_detections)
+        self._take(model)
+        self.more = tuple(name for name in self.metrics if name not in TOLD_OF_TRAINING)
+        predict = _whole(model, model.predict_on_batch)
+        if self.task == "classification":
+            measured = self._classify(predict, test)
+        else:
+            measured = measure_of(self.task).evaluate(predict, test, self.classes, **self._options())
         self.metrics = measured | self.metrics
         self._write_json("metrics.json", nan_to_none(self.metrics))
         batch = _first_pictures(test)
-        answers = model.predict_on_batch(batch["images"])
         path = self.directory / "predictions.png"
-        visualize.side_by_side(batch["images"], batch, answers, self.classes, path)
+        visualize.side_by_side(batch["images"], batch, predict(batch["images"]), self.classes, path)
         visualize.training_curves(self.directory / "log.csv", self.directory / "curves.png")
+
+    def _classify(self, predict: Predict, test: tf.data.Dataset) -> dict[str, float]:
+        """The figures of a classifier, once its confusion matrix is drawn."""
+        truth, probabilities = truth_and_probabilities(predict, test)
+        measured = classification_metrics(truth, probabilities, self.classes)
+        matrix = confusion_matrix(truth, probabilities.argmax(axis=-1), len(self.classes))
+        path, title = self.directory / "confusion.png", f"accuracy {measured['accuracy']:.3f}"
+        visualize.confusion_matrix_picture(matrix, self.classes, path, title)
+        return measured
 
     def export(self, model: keras.Model, test: tf.data.Dataset) -> None:
         """Exports the model, loads that by TensorFlow alone, and holds its answers against the model's.
 
         Args:
-            model: the trained detector.
+            model: trained.
             test: batches to ask both about.
 
         Raises:
@@ -145,7 +184,10 @@ class Run:
         """
         self.exported = export(model, self.settings.export, self.classes)
         images = _first_pictures(test)["images"]
-        expected, served = model.predict_on_batch(images), load(self.exported).predict(images)
+        expected, served = (
+            _whole(model, predict)(images)
+            for predict in (model.predict_on_batch, load(self.exported).predict)
+        )
         for name, values in expected.items():
             difference = np.abs(served[name].astype(np.float64) - values).max()
             if not difference <= 1e-4:
@@ -153,30 +195,17 @@ class Run:
 
     def summary(self) -> None:
         """Prints what was reached, where everything is, and what to try next."""
-        metrics, directory = self.metrics, self.directory
-        programs = str(Path(sys.executable).parent)
-        programs = min(programs, os.path.relpath(programs), key=len)
-        each = ", ".join(f"{name} {metrics[f'AP50/{name}']:.3f}" for name in self.classes)
-        masks = "mask_AP" in metrics
-        of_masks = f"Masks: {self._precision('mask_')}\n" if masks else ""
-        own = "coco.py --data coco:DIR --minutes 20" if masks else "voc.py --data voc:DIR --minutes 10"
-        print(
-            f"\n{self._precision('')} on the pictures to measure on; "
-            f"{metrics['pictures_seen']:,} pictures seen in {metrics['seconds']:.0f} seconds\n"
-            f"{of_masks}AP50 by class: {each}\n\n"
-            f"  {directory / 'predictions.png'}   what it finds, beside the truth\n"
-            f"  {directory / 'curves.png'}   how it learned\n"
-            f"  {directory / 'metrics.json'}, log.csv, settings.json   the figures\n"
-            f"  {directory / 'model.keras'}   the model, for Keras\n"
-            f"  {self.exported}   the model, for TF Serving: loaded back, it answers the same to 1e-4\n\n"
-            "Next:\n"
-            f"  {programs}/kzoo predict PICTURES --model {self.exported} --output found\n"
-            f"  {programs}/python recipes/{self.model_name}_{own}   on your own pictures"
-        )
+        told = reached(self.metrics, self.task, self.classes, self.more)
+        left = files(self.directory, self.exported, self.task)
+        print(f"\n{told}\n\n{left}\n\n{next_steps(self.model_name, self.settings.data, self.exported)}")
 
-    def _precision(self, kind: str) -> str:
-        """What was reached, of boxes ("") or of masks ("mask_")."""
-        return ", ".join(f"{name} {self.metrics[kind + name]:.3f}" for name in ("AP", "AP50", "AP75"))
+    def _take(self, model: keras.Model) -> None:
+        self.model_name, self.task = model.zoo_name, task_of_model(model)
+
+    def _options(self) -> dict[str, int]:
+        """What the evaluation of the task takes beyond the classes."""
+        takes = "max_detections" in measure_of(self.task).options
+        return {"max_detections": self.max_detections} if takes else {}
 
     def _write_json(self, name: str, content: Mapping) -> None:
         # Written whole or not at all: a reader never finds half a file.
@@ -186,25 +215,17 @@ class Run:
         partial.replace(path)
 
 
-class _ProgressByTheClock(keras.callbacks.ProgbarLogger):
-    """Keras's progress line for a run whose number of epochs nobody knows."""
+def _whole(model: keras.Model, predict: Predict) -> Predict:
+    """What answers for whole pictures, also where the model answers for the middle of tiles only.
 
-    def __init__(self, schedule: CosineSchedule) -> None:
-        super().__init__()
-        self._schedule = schedule
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        minutes = self._schedule.minutes
-        print(f"Epoch {epoch + 1}, {minutes * self._schedule.progress():.1f} of {minutes:g} minutes")
-        self.epochs = 1  # of which Keras says nothing
-        super().on_epoch_begin(epoch, logs)
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        # An epoch that the clock cut short is told by the steps that it had.
-        self.target = self.progbar.target = min(self.seen, self.target)
-        super().on_epoch_end(epoch, logs)
-        if self._schedule.progress() >= 1:  # validation took the rest of the time
-            self.model.stop_training = True
+    Args:
+        model: the model.
+        predict: its own, or that of its export.
+    """
+    probabilities = model.output.get("probabilities")
+    if probabilities is None or len(probabilities.shape) != 4:
+        return predict
+    return for_whole_pictures(predict, model.input["images"].shape[1:3], probabilities.shape[1:3])
 
 
 def _first_pictures(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:

@@ -95,6 +95,15 @@ def compare_trainings(
     figure.savefig(path)
 
 
+def figure_name(name: str) -> str:
+    """A figure's name as people write it.
+
+    >>> figure_name("mean_iou")
+    'mean IoU'
+    """
+    return name.replace("_", " ").replace("iou", "IoU").replace("dice", "Dice")
+
+
 def _reached(
     panel: "Axes", epochs: np.ndarray, columns: Mapping[str, Sequence[float]], names: Sequence[str]
 ) -> None:
@@ -104,7 +113,7 @@ def _reached(
     for name in sorted(names, key=lambda name: [*names].index(name.removeprefix("mask_"))):
         figure = name.removeprefix("mask_")
         colour = colours.setdefault(figure, f"C{len(colours)}")
-        label = figure.replace("_", " ").replace("iou", "IoU").replace("dice", "Dice")
+        label = figure_name(figure)
         if figure in of_boxes:
             label += " of boxes" if name in of_boxes else " of masks"
         _curve(panel, epochs, columns[f"val_{name}"], label, colour, "--" if name in of_boxes else "-")

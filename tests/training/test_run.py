@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 import kzoo
+from kzoo import visualize
 from kzoo.training import Run, Settings, run
 
 
@@ -99,7 +101,7 @@ def test_a_setting_out_of_its_range_is_refused(setting, value, tmp_path):
 )
 def test_the_summary_tells_what_ran(settings, capsys, name, masks, told):
     a_run = Run(settings, ("cat", "dog"))
-    a_run.model_name = name
+    a_run.model_name, a_run.task = name, kzoo.info(name).task
     figures = {"AP": 0.123, "AP50": 0.234, "AP75": 0.345, "AP50/cat": 0.456, "AP50/dog": 0.567}
     a_run.metrics = {"seconds": 60.4, "pictures_seen": 1200} | figures
     if masks:
@@ -107,10 +109,77 @@ def test_the_summary_tells_what_ran(settings, capsys, name, masks, told):
     a_run.summary()
     out = capsys.readouterr().out
     assert "AP 0.123, AP50 0.234, AP75 0.345 on the pictures" in out
+    assert "1,200 pictures seen in 60 seconds" in out
     assert "AP50 by class: cat 0.456, dog 0.567" in out
     assert ("Masks: AP 0.623, AP50 0.734, AP75 0.845\n" in out) == masks
     assert told in out
+    assert f"{settings.output / 'metrics.json'}, log.csv, settings.json   the figures" in out
     assert "retinanet" not in out
+    assert "confusion" not in out
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "metrics", "told"),
+    [
+        (
+            "classifier",
+            "folder:cats",
+            {"accuracy": 0.5, "recall/cat": 0.25, "recall/dog": 0.75, "precision/cat": 0.125},
+            ["accuracy 0.500 on", "recall by class: cat 0.250, dog 0.750", "classifier_folder.py"],
+        ),
+        (
+            "spatial_transformer",
+            "shapes",
+            {"accuracy": 0.5, "top5_accuracy": 0.75, "recall/cat": 0.25, "recall/dog": float("nan")},
+            ["accuracy 0.500, top5 accuracy 0.750 on", "dog nan", "classifier_folder.py"],
+        ),
+        (
+            "unet",
+            "folder:cats",
+            {"mean_iou": 0.5, "mean_dice": 0.75, "Dice/cat": 0.25, "Dice/dog": 0.5, "rand": 0.125},
+            [
+                "mean IoU 0.500, mean Dice 0.750 on",
+                "Dice by class: cat 0.250",
+                "rand 0.125",
+                "unet_folder.py",
+            ],
+        ),
+        (
+            "unet",
+            "coco:cats",
+            {"mean_iou": 0.5, "Dice/cat": 0.25, "Dice/dog": 0.5, "touching": 1234},
+            ["Beyond: touching 1,234", "unet_coco.py --data coco:DIR"],
+        ),
+        (
+            "box_regressor",
+            "shapes",
+            {"mean_iou": 0.5, "accuracy": 0.25, "AP": 0.1, "AP50": 0.75, "AP50/cat": 0.5, "AP50/dog": 1.0},
+            ["mean IoU 0.500, accuracy 0.250, AP50 0.750 on", "AP50 by class: cat 0.5", "retinanet_voc.py"],
+        ),
+    ],
+)
+def test_the_summary_of_any_task(settings, capsys, name, data, metrics, told):
+    a_run = Run(dataclasses.replace(settings, data=data), ("cat", "dog"))
+    a_run.model_name, a_run.task = name, kzoo.info(name).task
+    a_run.more = tuple({"rand", "touching"} & set(metrics))
+    a_run.metrics = {"seconds": 60.4, "pictures_seen": 1200} | metrics
+    a_run.summary()
+    out = capsys.readouterr().out
+    assert [text for text in told if text not in out] == []
+    assert ("confusion.png" in out) == ("classifi" in a_run.task)
+
+
+def test_of_many_classes_the_worst_are_told(settings, capsys):
+    names = tuple(f"class{number}" for number in range(40))
+    a_run = Run(settings, names)
+    a_run.model_name, a_run.task = "classifier", "classification"
+    recalls = {f"recall/{name}": 0.5 if number < 39 else 0.25 for number, name in enumerate(names)}
+    recalls["recall/class0"] = float("nan")
+    a_run.metrics = {"seconds": 60.4, "pictures_seen": 1200, "accuracy": 0.5} | recalls
+    a_run.summary()
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("recall")]
+    assert line.startswith("recall of the lowest classes: class39 0.250, class1 0.500, class2 0.500")
+    assert line.count("class") == 13
 
 
 def test_three_hundred_detections_are_measured_all_the_way(settings, model, pictures, monkeypatch):
@@ -120,8 +189,9 @@ def test_three_hundred_detections_are_measured_all_the_way(settings, model, pict
         asked.append(max_detections)
         return {"AP": 0.5, "AP50": 0.5, "AP75": np.nan, "mask_AP": 0.25}
 
-    monkeypatch.setattr(run, "evaluate_detection", evaluate)
-    monkeypatch.setattr("kzoo.evaluation.callback.evaluate_detection", evaluate)
+    measure = kzoo.evaluation.Measure(evaluate, ("AP", "mask_AP"), ("max_detections",))
+    monkeypatch.setattr(run, "measure_of", lambda task: measure)
+    monkeypatch.setattr("kzoo.evaluation.callback.measure_of", lambda task: measure)
     model.compile(keras.optimizers.SGD(1e-3))
     a_run = Run(settings, kzoo.data.info("shapes").classes, max_detections=300)
     a_run.fit(model, pictures, pictures, steps_per_epoch=1)
@@ -130,3 +200,54 @@ def test_three_hundred_detections_are_measured_all_the_way(settings, model, pict
     assert a_run.model_name == "retinanet"
     written = json.loads((settings.output / "metrics.json").read_text())
     assert (written["mask_AP"], written["AP75"]) == (0.25, None)
+
+
+@pytest.fixture
+def short(settings):
+    """Settings of one epoch."""
+    return dataclasses.replace(settings, epochs=1, batch_size=2)
+
+
+def test_a_run_of_a_classifier(short, capsys):
+    options = {"task": "classification", "image_size": (32, 32), "batch_size": 4}
+    data = kzoo.data.load("shapes", split="val[:8]", **options)
+    model = kzoo.build(
+        "spatial_transformer", num_classes=5, input_shape=(32, 32, 3), window=16, channels=[2] * 4
+    )
+    model.compile(keras.optimizers.SGD(1e-3))
+    a_run = Run(short, data.classes)
+    a_run.fit(model, data, data)
+    a_run.metrics["beyond"] = 0.125
+    a_run.measure(model, data)
+    a_run.export(model, data)
+    a_run.summary()
+    left = {path.name for path in short.output.iterdir()}
+    assert left == set(run.FILES)
+    written = json.loads((short.output / "metrics.json").read_text())
+    assert {"accuracy", "recall/ring", "beyond", "seconds"} <= set(written)
+    log = (short.output / "log.csv").read_text().splitlines()[0].split(",")
+    assert {"accuracy", "val_accuracy", "loss"} <= set(log)
+    assert "Beyond: beyond 0.125" in capsys.readouterr().out
+
+
+def test_a_run_of_a_model_that_answers_for_the_middle_of_tiles(short, capsys, monkeypatch):
+    options = {"task": "segmentation", "batch_size": 2}
+    tiles = kzoo.data.load("shapes", split="val[:4]", image_size=(28, 28), **options)
+    whole = kzoo.data.load("shapes", split="val[:2]", image_size=(40, 40), **options)
+    model = kzoo.build("unet", num_classes=6, input_shape=(28, 28, 3), width=2, depth=1, padding="valid")
+    model.compile(keras.optimizers.SGD(1e-3))
+    drawn = []
+    monkeypatch.setattr(visualize, "side_by_side", lambda *arguments: drawn.append(arguments))
+    a_run = Run(short, tiles.classes)
+    a_run.fit(model, tiles, tiles)
+    a_run.measure(model, whole)
+    a_run.export(model, whole)
+    a_run.summary()
+    [(images, truth, answers, classes, _)] = drawn
+    assert images.shape == (2, 40, 40, 3)
+    assert truth["classes"].shape == answers["classes"].shape == (2, 40, 40)
+    assert classes == ("background", *kzoo.data.info("shapes").classes)
+    written = json.loads((short.output / "metrics.json").read_text())
+    assert {"mean_iou", "Dice/background", "pixel_accuracy"} <= set(written)
+    assert "Dice by class: background 0." in capsys.readouterr().out
+    assert not (short.output / "confusion.png").exists()
