@@ -9,32 +9,67 @@ from kzoo.checks import check_choice
 
 @keras.saving.register_keras_serializable("kzoo")
 class Backbone(keras.Model):
-    """A network from pictures to a list of feature maps, finest first.
+    """A network from pictures to a list of feature maps, finest first; `adapt` makes it.
 
-    It is a functional model that knows whether it is frozen, since layers within layers would forget it when
-    they are loaded.
+    It is saved as its name and built anew when it is loaded, because some of keras-cv's layers do not load.
     """
 
-    frozen: bool = False
+    network: str  # one of `adapter_names()`
+    size: tuple[int | None, int | None]  # height and width of the pictures that it was asked for
+    levels: tuple[int, ...]  # of the maps
 
     def freeze(self) -> None:
         """Makes all batch normalisation keep its stored statistics, scale and offset as they are."""
-        self.frozen = True
         for layer in self._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
 
     def get_config(self):
-        return super().get_config() | {"frozen": self.frozen}
+        return {
+            "name": self.name,
+            "network": self.network,
+            "size": list(self.size),
+            "dtype_policy": self.dtype_policy.name,
+            "trainable": [layer.trainable for layer in self._flatten_layers()],  # a layer before its parts
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        frozen = config["frozen"]
-        config = {name: value for name, value in config.items() if name != "frozen"}
-        backbone = super().from_config(config, custom_objects=custom_objects)
-        if frozen:
-            backbone.freeze()
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(config["dtype_policy"])
+        try:
+            _, backbone = adapt(config["network"], tuple(config["size"]), config["name"])
+        finally:
+            keras.config.set_dtype_policy(policy)
+        for layer, trainable in zip(backbone._flatten_layers(), config["trainable"], strict=True):
+            layer.trainable = trainable
         return backbone
+
+
+def adapt(
+    name: str, size: tuple[int | None, int | None], layer_name: str = "backbone"
+) -> tuple[keras.layers.Layer | None, Backbone]:
+    """A network's feature maps as a layer.
+
+    Args:
+        name: one of `adapter_names()`.
+        size: height and width that the pictures have, None for any.
+        layer_name: what the layer is called.
+
+    Returns:
+        What pictures in 0-255 go through first, None for nothing, and the layer for what comes of them.
+
+    Raises:
+        ValueError: the network does not take pictures of this size.
+        ImportError: keras-cv is not installed, or it does not go with this Keras.
+    """
+    package, _, network_name = name.rpartition(".")
+    module = keras_cv if package == "keras_cv" else keras_applications
+    preprocess, network = module.network(network_name, size)
+    maps = maps_by_level(network)
+    backbone = Backbone(network.inputs, list(maps.values()), name=layer_name)
+    backbone.network, backbone.size, backbone.levels = name, size, tuple(maps)
+    return preprocess, backbone
 
 
 def adapter_names() -> list[str]:
@@ -64,14 +99,10 @@ def adapted_features(
         ImportError: keras-cv is not installed, or it does not go with this Keras.
     """
     check_choice("backbone", name, adapter_names())
-    package, _, network_name = name.rpartition(".")
-    module = keras_cv if package == "keras_cv" else keras_applications
     height, width = images.shape[1:3]
-    preprocess, network = module.network(network_name, (height, width))
+    preprocess, backbone = adapt(name, (height, width))
     if preprocess is not None:
         images = preprocess(images)
-    maps = maps_by_level(network)
-    backbone = Backbone(network.inputs, list(maps.values()), name="backbone")
     if frozen:
         backbone.freeze()
     try:
@@ -80,4 +111,4 @@ def adapted_features(
         raise ValueError(
             f'backbone="{name}": pictures of {height} x {width} are too small for it.'
         ) from error
-    return dict(zip(maps, features, strict=True))
+    return dict(zip(backbone.levels, features, strict=True))

@@ -8,7 +8,7 @@ import importlib
 
 import keras
 
-from kzoo.backbones.strides import PadToMultiple
+from kzoo.layers.pixels import PadToMultiple
 
 # Classes that are built for one size of pictures, square and a multiple of this: the embeddings of positions
 # are of one size (ViTDet), or attention takes the square root of the number of pixels for both sides (MiT).
@@ -197,19 +197,9 @@ def network(name: str, size: tuple[int | None, int | None]) -> tuple[PadToMultip
             f"{error!r}. keras-cv 0.9.0 is its last release and was seen to work with Keras 3.15 "
             "(pip install keras-cv==0.9.0); keras.applications has networks that go with every Keras."
         ) from error
-    if class_name != "CSPDarkNetBackbone":
-        return None, backbone
-    _replace_lambdas(backbone)
-    # Its first layer takes every second pixel of every second row as channels.
-    return PadToMultiple(2, name="backbone_preprocess"), backbone
-
-
-def _replace_lambdas(darknet: keras.Model) -> None:
-    """Puts layers that can be loaded in the place of darknet's activations, which are `lambda x: silu(x)`."""
-    for block in darknet.layers:
-        if isinstance(block, keras.Sequential) and isinstance(block.layers[-1], keras.layers.Lambda):
-            block.pop()
-            block.add(keras.layers.Activation("silu"))
+    # The first layer of darknet takes every second pixel of every second row as channels.
+    darknet = class_name == "CSPDarkNetBackbone"
+    return PadToMultiple(2, name="backbone_preprocess") if darknet else None, backbone
 
 
 def _check_size(name: str, size: tuple[int | None, int | None], stride: int) -> None:

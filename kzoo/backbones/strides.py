@@ -49,31 +49,6 @@ class FitToStride(layers.Layer):
         return super().get_config() | {"stride": self.stride}
 
 
-@keras.saving.register_keras_serializable("kzoo")
-class PadToMultiple(layers.Layer):
-    """Pads pictures with zeros at the bottom and at the right, up to a multiple in height and width.
-
-    Args:
-        multiple: in pixels.
-        **kwargs: as for every layer.
-    """
-
-    def __init__(self, multiple: int, **kwargs):
-        super().__init__(**kwargs)
-        self.multiple = multiple
-
-    def call(self, images):
-        bottom, right = [-size % self.multiple for size in _size(images)]
-        return tf.pad(images, [[0, 0], [0, bottom], [0, right], [0, 0]])
-
-    def compute_output_shape(self, images_shape):
-        sizes = [None if size is None else size + -size % self.multiple for size in images_shape[1:3]]
-        return (images_shape[0], *sizes, images_shape[3])
-
-    def get_config(self):
-        return super().get_config() | {"multiple": self.multiple}
-
-
 def _size(x) -> list:
     """Height and width, numbers where they are known."""
     dynamic = tf.shape(x)

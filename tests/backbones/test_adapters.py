@@ -82,7 +82,7 @@ def test_known_sizes_are_known():
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_frozen_or_not_is_saved_and_loaded(frozen, tmp_path):
-    """In keras-cv's darknet normalisation is within layers that do not tell of it."""
+    """In keras-cv's darknet normalisation hides within layers, and there are lambdas, which do not load."""
     model = model_of("keras_cv.csp_darknet_tiny", frozen=frozen)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
-from kzoo.backbones.strides import FitToStride, PadToMultiple, maps_by_level
+from kzoo.backbones.strides import FitToStride, maps_by_level
 
 
 def names(maps):
@@ -116,12 +116,3 @@ def test_fitting_is_centred(height, width, own_height, own_width, stride, known)
             expected = np.pad(expected, pad)
         expected = np.take(expected, range(max(-extra, 0) // 2, max(-extra, 0) // 2 + target), axis)
     np.testing.assert_array_equal(fitted, expected)
-
-
-@pytest.mark.parametrize(("height", "width"), [(31, 6), (32, 8)])
-def test_padding_to_a_multiple(height, width):
-    images = np.ones((2, height, width, 3), "float32")
-    padded = PadToMultiple(4)(images).numpy()
-    assert padded.shape == (2, 32, 8, 3) == PadToMultiple(4).compute_output_shape(images.shape)
-    np.testing.assert_array_equal(padded[:, :height, :width], images)
-    assert padded.sum() == images.sum()
