@@ -94,7 +94,8 @@ def _check_targets(model: keras.Model, argument: str, shapes: dict[str, tuple[in
     """Refuses targets of shapes that do not go together."""
     of_rank = {1: "[B]", 2: "[B, G]", 3: "[B, H, W]"}  # a class a picture, an object, a pixel
     expected = {"boxes": "[B, G, 4]", "masks": "[B, G, m, m]", "borders": "[B, H, W]"}
-    expected["classes"] = of_rank[len(model.input["classes"].shape)]
+    if "classes" in model.input:
+        expected["classes"] = of_rank[len(model.input["classes"].shape)]
     for name, shape in shapes.items():
         wrong = name in expected and len(shape) != expected[name].count(",") + 1
         if wrong or (name == "boxes" and shape[-1] not in (4, None)):
@@ -128,13 +129,14 @@ def _check_targets(model: keras.Model, argument: str, shapes: dict[str, tuple[in
 
 def _check_values(model: keras.Model, argument: str, arrays: dict[str, object]) -> None:
     """Refuses arrays of targets with values that they cannot have."""
-    classes = _counted(model, arrays["classes"])
-    of_objects = classes.ndim == 2
-    if np.min(classes, initial=0) < (CROWD if of_objects else -1):
-        others = f"-1 is padding and {CROWD} a crowd" if of_objects else "-1 is unknown"
-        raise ValueError(
-            f"{argument}: class {np.min(classes)} is in it; classes are counted from 0, {others}."
-        )
+    if "classes" in arrays:
+        classes = _counted(model, arrays["classes"])
+        of_objects = classes.ndim == 2
+        if np.min(classes, initial=0) < (CROWD if of_objects else -1):
+            others = f"-1 is padding and {CROWD} a crowd" if of_objects else "-1 is unknown"
+            raise ValueError(
+                f"{argument}: class {np.min(classes)} is in it; classes are counted from 0, {others}."
+            )
     if "masks" in arrays and np.max(arrays["masks"], initial=0) > 1:
         highest = np.max(arrays["masks"])
         raise ValueError(f"{argument}: masks have values up to {highest}; 0 and 1 are expected.")
@@ -143,7 +145,7 @@ def _check_values(model: keras.Model, argument: str, arrays: dict[str, object]) 
 def _check_classes(model: keras.Model, argument: str, data: object) -> None:
     if model.num_classes is None:
         return
-    if isinstance(data, dict):
+    if isinstance(data, dict) and "classes" in data:
         highest = int(np.max(_counted(model, data["classes"]), initial=-1))
         if highest >= model.num_classes:
             raise ValueError(

@@ -1,13 +1,16 @@
 import math
+import re
 
 import numpy as np
 import pytest
 
 from kzoo.checks import (
+    check_boolean,
     check_choice,
     check_directory,
     check_input_shape,
     check_integer,
+    check_known_size,
     check_normalization,
     check_number,
     check_numbers,
@@ -115,6 +118,25 @@ def test_input_shapes_that_are_too_small(shape):
     with pytest.raises(ValueError, match=r"^input_shape=.*too small.*the least is \(64, 64, 3\)") as error:
         check_input_shape(shape, stride=64)
     assert str(shape) in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(None, 64, 3), (64, None, 3), [None, None, 3]])
+def test_sizes_that_are_to_be_known(shape):
+    check_known_size((64, 48, 3), "unet")
+    told = rf"^input_shape={re.escape(str(tuple(shape)))}: unet needs to know height and width.*image_size="
+    with pytest.raises(ValueError, match=told):
+        check_known_size(shape, "unet")
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_booleans(value):
+    check_boolean("transform", value)
+
+
+@pytest.mark.parametrize("value", ["no", "True", 0, 1, None, np.bool_(True)])
+def test_what_only_counts_as_true_or_false(value):
+    with pytest.raises(ValueError, match=rf"^transform={re.escape(repr(value))}: True or False is expected"):
+        check_boolean("transform", value)
 
 
 def test_normalizations():
