@@ -199,7 +199,7 @@ def _segmented(model: Trained, picture: np.ndarray, classes_path: Path) -> _Answ
         ],
     }
     most = [label for label in np.argsort(-shares, kind="stable").tolist() if shares[label]][:3]
-    told = ", ".join(f"{name_of(label, names)} {shares[label]:.1%}" for label in most)
+    told = ", ".join(f"{shares[label]:.1%} {name_of(label, names)}" for label in most)
     return draw_classes(picture, classes, names), answer, told
 
 

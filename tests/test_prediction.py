@@ -163,7 +163,7 @@ def test_classes_of_pixels_are_written_in_the_pictures_own_size(tmp_path, capsys
     assert (drawn[found == 1] != 255).any(axis=-1).all()
     assert (drawn == picture_with_square())[found == 0].all()
     assert (
-        f"{path}: background {shares['background']:.1%}, cell {shares['cell']:.1%}, drawn in"
+        f"{path}: {shares['background']:.1%} background, {shares['cell']:.1%} cell, drawn in"
         in capsys.readouterr().out
     )
 

@@ -43,6 +43,8 @@ def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path
         for name in columns
         if name.startswith("val_") and name.removeprefix("val_") not in losses
     ]
+    if len(losses) == 2:  # the only part is the total
+        del losses[1]
 
     figure = Figure(figsize=(11 if reached else 5.5, 4), dpi=120, layout="constrained")
     axes = figure.subplots(1, 2 if reached else 1, squeeze=False)[0]
@@ -130,7 +132,7 @@ def _finish(axes: "Sequence[Axes]") -> None:
 
     for panel in axes:
         panel.set_xlabel("epoch")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False, fontsize="small")
