@@ -1,4 +1,4 @@
-"""What the tests of detectors share: toys to learn from, hostile batches, losses with their gradients."""
+"""What the tests of models share: toys to learn from, hostile batches, losses with their gradients."""
 
 import contextlib
 
@@ -100,6 +100,30 @@ def losses_and_gradients():
         return {name: loss.numpy() for name, loss in named.items()}, gradients
 
     return compute
+
+
+@pytest.fixture(scope="session")
+def assert_kept(tmp_path_factory):
+    """Asserts that a model answers the same to the last bit after saving and loading, and exported.
+
+    Gives what `predict` answers, and the loaded model.
+    """
+
+    def check(model, images):
+        directory = tmp_path_factory.mktemp("kept")
+        expected = model.predict(images, verbose=0)
+        model.save(directory / "model.keras")
+        again = keras.models.load_model(directory / "model.keras")
+        assert (again.zoo_name, again.zoo_options) == (model.zoo_name, model.zoo_options)
+        served = kzoo.load(kzoo.export(model, directory / "served"))
+        for answers in (again.predict(images, verbose=0), served.predict(images)):
+            assert set(answers) == set(expected)
+            for name, values in expected.items():
+                assert answers[name].dtype == values.dtype
+                np.testing.assert_array_equal(answers[name], values, err_msg=name)
+        return expected, again
+
+    return check
 
 
 @pytest.fixture(scope="session")
