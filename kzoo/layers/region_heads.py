@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from kzoo.layers.batch_norm import BatchNorm
+from kzoo.layers.up_convolution import UpConvolution
 
 # Deltas of regions are smaller than those of anchors: torchvision's factors bring them to a similar scale.
 REGION_DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -60,9 +61,7 @@ def mask_head(
         if normalization == "batch":
             x = BatchNorm(name=f"mask_head_bn_{i}")(x)
         x = layers.ReLU(name=f"mask_head_relu_{i}")(x)
-    x = layers.Conv2DTranspose(
-        channels, 2, 2, activation="relu", kernel_initializer="he_normal", name="mask_head_up"
-    )(x)
+    x = UpConvolution(channels, activation="relu", kernel_initializer="he_normal", name="mask_head_up")(x)
     return layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", name="mask_head_out")(x)
 
 

@@ -20,6 +20,7 @@ from kzoo.checks import (
 from kzoo.layers.batch_norm import BatchNorm
 from kzoo.layers.class_answers import ClassAnswers
 from kzoo.layers.pixels import CropBack, JoinSkip, PadToMultiple
+from kzoo.layers.up_convolution import UpConvolution
 from kzoo.losses.segmentation import SEGMENTATION_LOSSES, SegmentationLoss
 from kzoo.registry import register
 from kzoo.zoo_model import ZooModel
@@ -188,7 +189,7 @@ def encode(
 def up(x: keras.KerasTensor, channels: int, upsampling: str, *, name: str) -> keras.KerasTensor:
     """Twice the height and width, and these channels."""
     if upsampling == "transposed":
-        return layers.Conv2DTranspose(channels, 2, 2, kernel_initializer="he_normal", name=name)(x)
+        return UpConvolution(channels, kernel_initializer="he_normal", name=name)(x)
     # Repeated pixels and the 3x3 convolutions behind leave no checkerboard (Odena et al. 2016); the channels
     # become fewer first, where the pixels are few.
     x = layers.Conv2D(channels, 1, kernel_initializer="he_normal", name=name)(x)
