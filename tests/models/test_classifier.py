@@ -131,6 +131,21 @@ def test_the_plain_network(trained):
         model.predict(batch(2)["images"])
 
 
+@pytest.mark.parametrize("options", [{"mixup": 1.0}, {"cutmix": 1.0}, {}])
+def test_what_is_mixed_is_learned_as_mixed(losses_and_gradients, options):
+    """Where the logits do not depend on the picture, only the shares of the classes can change the loss."""
+    model = tiny(backbone="cnn", input_shape=(8, 8, 3), dropout=0.0, **options)
+    model.get_layer("classes_of_picture").set_weights([np.zeros([64, 3]), np.float32([3, 0, -2])])
+    arrays = batch(6, 8, 8) | {"classes": np.int32([0, 1, 2, 2, 2, 2])}
+    losses = [losses_and_gradients(model, arrays)[0]["classification"] for _ in range(6)]
+    logs = np.log(np.exp([3, 0, -2]) / np.exp([3, 0, -2]).sum())
+    if options:
+        assert np.std(losses) > 0.01
+        assert -logs[0] < np.min(losses) and np.max(losses) < -logs[2]
+    else:
+        np.testing.assert_allclose(losses, -logs[arrays["classes"]].mean(), rtol=1e-5)
+
+
 def test_frozen_statistics():
     model = tiny(freeze_statistics=True)
     assert not [v.path for v in model.trainable_variables if "bn" in v.path]
