@@ -1,10 +1,11 @@
 """Backbones: pictures in, a feature map a level out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import keras
 
+from kzoo.backbones.adapters import adapted_features
 from kzoo.backbones.resnet import basic_block, bottleneck, compact, resnet
 from kzoo.checks import check_choice
 
@@ -15,23 +16,39 @@ BACKBONES: dict[str, Callable[..., dict[int, keras.KerasTensor]]] = {
     "resnet50": partial(resnet, block=bottleneck, blocks=(3, 4, 6, 3)),
     "resnet101": partial(resnet, block=bottleneck, blocks=(3, 4, 23, 3)),
 }
+ELSEWHERE = ("keras.applications.NAME", "keras_cv.NAME")
 
 
 def features_of(
-    images: keras.KerasTensor, backbone: str, frozen: bool = False
+    images: keras.KerasTensor, backbone: str, frozen: bool = False, levels: Sequence[int] = ()
 ) -> dict[int, keras.KerasTensor]:
     """The features that a backbone sees in pictures.
 
     Args:
         images: `[B, H, W, 3]`, RGB, 0-255.
-        backbone: a name in `BACKBONES`.
+        backbone: a name in `BACKBONES`, or one of `kzoo.backbones.adapters.adapter_names()`.
         frozen: whether batch normalisation keeps its stored statistics, scale and offset as they are.
+        levels: those that there must be.
 
     Returns:
-        C2 to C5: a dict from level l to `[B, H / 2^l, W / 2^l, C_l]`.
+        C1 to C5: a dict from level l to `[B, H / 2^l, W / 2^l, C_l]`. A backbone made elsewhere may have
+        other levels.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is unknown, or the backbone does not have one of the levels.
     """
-    check_choice("backbone", backbone, BACKBONES)
-    return BACKBONES[backbone](images, frozen=frozen)
+    if backbone in BACKBONES or "." not in str(backbone):
+        check_choice("backbone", backbone, [*BACKBONES, *ELSEWHERE])
+        features = BACKBONES[backbone](images, frozen=frozen)
+    else:
+        features = adapted_features(images, backbone, frozen)
+    if missing := [level for level in levels if level not in features]:
+        raise ValueError(
+            f'backbone="{backbone}": has features of level {_listed(features)}, but level {_listed(missing)} '
+            "is needed."
+        )
+    return features
+
+
+def _listed(levels: Iterable[int]) -> str:
+    return ", ".join(map(str, levels))

@@ -28,6 +28,11 @@ class UpsampleAdd(layers.Layer):
         return fine_shape
 
 
+def backbone_levels(levels: Sequence[int]) -> list[int]:
+    """Those levels of a pyramid that the backbone has features for."""
+    return [level for level in levels if level <= COARSEST_BACKBONE_LEVEL]
+
+
 def feature_pyramid(
     features: dict[int, keras.KerasTensor],
     levels: Sequence[int],
@@ -58,7 +63,7 @@ def feature_pyramid(
         return BatchNorm(name=f"{name}_bn")(x) if normalization == "batch" else x
 
     pyramid, above = {}, None
-    for level in reversed([level for level in levels if level <= COARSEST_BACKBONE_LEVEL]):
+    for level in reversed(backbone_levels(levels)):
         merged = convolution(features[level], 1, f"fpn_inner_{level}")
         if above is not None:
             merged = UpsampleAdd(name=f"fpn_merge_{level}")(above, merged)

@@ -20,7 +20,7 @@ from kzoo.layers.crops import ROI, CropRegions
 from kzoo.layers.heads import answers_of_anchors, tower
 from kzoo.layers.matching import Match
 from kzoo.layers.proposals import Proposals
-from kzoo.layers.pyramid import COARSEST_BACKBONE_LEVEL, MOST_LEVELS, feature_pyramid
+from kzoo.layers.pyramid import MOST_LEVELS, backbone_levels, feature_pyramid
 from kzoo.layers.region_detections import RegionDetections
 from kzoo.layers.region_heads import REGION_DELTA_WEIGHTS, box_head
 from kzoo.layers.sampling import REGION_IOU, SampleAnchors, SampleRegions
@@ -66,7 +66,7 @@ def faster_rcnn(
         input_shape: `(height, width, 3)` of the pictures in pixels, None for any. Height and width are at
             least the stride of the coarsest level, 4 pixels for one anchor size up to 64 for five.
         backbone: `"resnet18"`, `"resnet34"`, `"resnet50"`, `"resnet101"`, or `"compact"`, which is small
-            enough to learn on a few cores.
+            enough to learn on a few cores; or one made elsewhere, as for `retinanet`.
         freeze_statistics: whether the backbone's batch normalisation keeps its statistics, scale and offset,
             for training from published weights in small batches.
         pyramid_channels: channels of every level of the pyramid, and of the first stage.
@@ -204,7 +204,7 @@ def two_stages(
     boxes = keras.Input((None, 4), name="boxes", optional=True)  # [B, G, 4]
     classes = keras.Input((None,), dtype="int32", name="classes", optional=True)  # [B, G]
 
-    features = features_of(images, backbone, frozen=freeze_statistics)
+    features = features_of(images, backbone, freeze_statistics, backbone_levels(levels))
     pyramid = feature_pyramid(features, levels, pyramid_channels, normalization, coarser="pool")
 
     # The first stage: which anchors have an object?
@@ -230,7 +230,7 @@ def two_stages(
     # The second stage: what is in the proposals?
     sample_layer = SampleRegions(roi_samples, positive_share=0.25, name="regions")
     regions = sample_layer(proposals, boxes, classes)  # [B, R, 4]
-    crop_pyramid = {level: pyramid[level] for level in levels if level <= COARSEST_BACKBONE_LEVEL}
+    crop_pyramid = {level: pyramid[level] for level in backbone_levels(levels)}
     crops = CropRegions(roi_size, roi, name="crop_regions")(crop_pyramid, regions)
     logits, deltas = box_head(crops, num_classes=num_classes, units=head_units)
 

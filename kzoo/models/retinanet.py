@@ -17,7 +17,7 @@ from kzoo.layers.anchors import OCTAVE_SCALES, Anchors
 from kzoo.layers.detections import Detections
 from kzoo.layers.heads import dense_head, prior_bias
 from kzoo.layers.matching import Match
-from kzoo.layers.pyramid import MOST_LEVELS, feature_pyramid
+from kzoo.layers.pyramid import MOST_LEVELS, backbone_levels, feature_pyramid
 from kzoo.losses.detection import BoxLoss, FocalLoss
 from kzoo.registry import register
 from kzoo.zoo_model import ZooModel
@@ -57,7 +57,8 @@ def retinanet(
         input_shape: `(height, width, 3)` of the pictures in pixels, None for any. Height and width are at
             least the stride of the coarsest level, 8 pixels for one anchor size up to 128 for five.
         backbone: `"resnet18"`, `"resnet34"`, `"resnet50"`, `"resnet101"`, or `"compact"`, which is small
-            enough to learn on a few cores.
+            enough to learn on a few cores; or one of Keras's, `"keras.applications.EfficientNetB0"`, or of
+            keras-cv's, `"keras_cv.csp_darknet_tiny"`.
         freeze_statistics: whether the backbone's batch normalisation keeps its statistics, scale and offset,
             for training from published weights in small batches.
         pyramid_channels: channels of every level of the pyramid and of the heads.
@@ -117,7 +118,7 @@ def retinanet(
     boxes = keras.Input((None, 4), name="boxes", optional=True)  # [B, G, 4]
     classes = keras.Input((None,), dtype="int32", name="classes", optional=True)  # [B, G]
 
-    features = features_of(images, backbone, frozen=freeze_statistics)
+    features = features_of(images, backbone, freeze_statistics, backbone_levels(levels))
     pyramid = feature_pyramid(features, levels, pyramid_channels, normalization)
     anchor_layer = Anchors(
         [[int(size * scale) for scale in OCTAVE_SCALES] for size in anchor_sizes], anchor_ratios

@@ -179,10 +179,7 @@ def encode(
     images: keras.KerasTensor, backbone: str, *, depth: int, frozen: bool
 ) -> tuple[dict[int, keras.KerasTensor], keras.KerasTensor]:
     """A backbone as the contracting path: what it has below level `depth`, and that level itself."""
-    features = features_of(images, backbone, frozen=frozen)
-    if depth not in features:
-        known = ", ".join(map(str, features))
-        raise ValueError(f"depth={depth}: backbone={backbone!r} has features of the levels {known}.")
+    features = features_of(images, backbone, frozen=frozen, levels=[depth])
     return {level: x for level, x in features.items() if level < depth}, features[depth]
 
 
