@@ -18,7 +18,7 @@ def trained(toy, dataset):
     model = tiny(max_objects=3)
     model.compile(keras.optimizers.AdamW(2e-3))
     history = model.fit(
-        dataset(toy(8)).repeat(5), epochs=2, validation_data=dataset(toy(4)), verbose=0
+        dataset(toy(4)).repeat(8), epochs=2, validation_data=dataset(toy(4)), verbose=0
     ).history
     return model, history
 

@@ -174,7 +174,7 @@ def any_size():
     return tiny()
 
 
-@pytest.mark.parametrize(("height", "width"), [(37, 53), (4, 4), (5, 64), (40, 48)])
+@pytest.mark.parametrize(("height", "width"), [(37, 53), (4, 4), (5, 64)])
 def test_any_size_of_picture(any_size, losses_and_gradients, height, width):
     images = noise(2, height, width)
     answers = any_size.predict(images, verbose=0)
@@ -204,7 +204,7 @@ def test_a_picture_too_small(any_size):
         any_size(noise(1, 3, 64))
 
 
-@pytest.mark.parametrize(("depth", "height", "width"), [(1, 33, 32), (3, 37, 53), (5, 40, 64)])
+@pytest.mark.parametrize(("depth", "height", "width"), [(1, 33, 32), (5, 37, 53)])
 def test_backbones_are_encoders(losses_and_gradients, depth, height, width):
     model = tiny(backbone="compact", depth=depth, input_shape=(None, width, 3))
     names = {layer.name for layer in model.layers}
@@ -238,8 +238,10 @@ def test_upsampling_by_resizing():
     )
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("loss", ["cross_entropy_dice", "focal"])
+@pytest.mark.parametrize(
+    ("policy", "loss"),
+    [("float32", "focal"), ("mixed_float16", "cross_entropy_dice"), ("mixed_bfloat16", "focal")],
+)
 def test_losses_are_float32_and_finite_whatever_comes(losses_and_gradients, precision, policy, loss):
     with precision(policy):
         model = tiny(loss=loss, border_weight=10.0, class_weights=(1, 2, 3, 4), normalization="batch")
@@ -250,7 +252,7 @@ def test_losses_are_float32_and_finite_whatever_comes(losses_and_gradients, prec
     }
     for bias in (np.zeros(4), [1e4, -1e4, 0, 0]):
         model.get_layer("classes_of_pixels").bias.assign(bias)
-        for classes in (arrays["classes"], np.zeros([2, 17, 16]), np.full([2, 17, 16], -1)):
+        for classes in (arrays["classes"], np.full([2, 17, 16], -1)):
             losses, gradients = losses_and_gradients(model, arrays | {"classes": classes.astype(np.int32)})
             assert losses["segmentation"].dtype == np.float32 and np.isfinite(losses["segmentation"])
             assert all(np.isfinite(gradient).all() for gradient in gradients.values())
@@ -323,7 +325,10 @@ def test_another_ignored_label(dataset):
         ({"focal_gamma": -0.5}, "focal_gamma=-0.5: a number of at least 0"),
         ({"freeze_statistics": "yes"}, "freeze_statistics='yes': True or False"),
         ({"backbone": "compct"}, 'backbone="compct": unknown. Nearest: "compact"'),
-        ({"backbone": "compact", "depth": 6}, "depth=6: backbone='compact' has features of the levels 1, 2,"),
+        (
+            {"backbone": "compact", "depth": 6},
+            'backbone="compact": has features of level 1, 2, .*level 6 is needed',
+        ),
         ({"input_shape": (64, 64, 4)}, r"input_shape=\(64, 64, 4\): \(height, width, 3\) is expected"),
         ({"input_shape": (3, 64, 3)}, r"input_shape=\(3, 64, 3\): too small.*\(4, 4, 3\)"),
         ({"padding": "valid"}, r'input_shape=\(None, None, 3\): padding="valid" needs to know height'),
