@@ -108,8 +108,8 @@ def _vitdet(embed_dim: int, depth: int, num_heads: int) -> dict:
 # A preset's name: its class in keras_cv.models and what makes it. Left out are those for videos.
 # The numbers are the papers', as the docstrings of the classes and the descriptions of the presets have them,
 # and make as many parameters as the presets' metadata tell, with these exceptions: the metadata of MiT count
-# ten classes too; those of EfficientNet (v1, lite) and MobileNet are off by less than 0.7 percent, while v1 and
-# MobileNet have as many as in keras.applications; DenseNet's tell none, and it is as there, too.
+# ten classes too; those of EfficientNet (v1, lite) and MobileNet are off by less than 0.7 percent, while v1
+# and MobileNet have as many as in keras.applications; DenseNet's tell none, and it is as there, too.
 BACKBONES: dict[str, tuple[str, dict]] = {
     "csp_darknet_tiny": ("CSPDarkNetBackbone", _stages([48, 96, 192, 384], [1, 3, 3, 1])),
     "csp_darknet_s": ("CSPDarkNetBackbone", _stages([64, 128, 256, 512], [1, 3, 3, 1])),
