@@ -16,7 +16,7 @@ BACKBONES: dict[str, Callable[..., dict[int, keras.KerasTensor]]] = {
     "resnet50": partial(resnet, block=bottleneck, blocks=(3, 4, 6, 3)),
     "resnet101": partial(resnet, block=bottleneck, blocks=(3, 4, 23, 3)),
 }
-ELSEWHERE = ("keras.applications.NAME", "keras_cv.NAME")
+KNOWN = (*BACKBONES, "keras.applications.NAME", "keras_cv.NAME")
 
 
 def features_of(
@@ -38,7 +38,7 @@ def features_of(
         ValueError: the name is unknown, or the backbone does not have one of the levels.
     """
     if backbone in BACKBONES or "." not in str(backbone):
-        check_choice("backbone", backbone, [*BACKBONES, *ELSEWHERE])
+        check_choice("backbone", backbone, KNOWN)
         features = BACKBONES[backbone](images, frozen=frozen)
     else:
         features = adapted_features(images, backbone, frozen)

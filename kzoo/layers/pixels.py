@@ -22,7 +22,7 @@ class PadToMultiple(keras.layers.Layer):
     """
 
     def __init__(self, stride: int, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # half precision knows no fractions of a colour
         self.stride = stride
 
     def call(self, images):

@@ -46,7 +46,7 @@ class SegmentationLoss(LossLayer):
             times (1 - p)^gamma (Lin et al. 2017, equation 4, of a softmax).
         class_weights: w_c, one for each class; None weighs all alike.
         border_weight: w_0, how much more the narrow places between two objects count.
-        ignored_label: the class of pixels that do not count.
+        ignored_label: the class of pixels that do not count; -1 never does.
         focal_gamma: how much less easy pixels count.
         **kwargs: `weight`, `name`.
 
@@ -76,7 +76,7 @@ class SegmentationLoss(LossLayer):
             num_classes = logits.shape[-1]
             size = tf.shape(logits)[1:3]
             labels = tf.reshape(centre(classes, size), (-1,))  # [N]
-            counted = labels != self.ignored_label
+            counted = (labels != self.ignored_label) & (labels != -1)
             labels = tf.where(counted, labels, 0)
             told = (
                 f"a class of the batch is neither 0 to {num_classes - 1} nor ignored ({self.ignored_label})"

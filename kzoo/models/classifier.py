@@ -3,10 +3,17 @@
 import keras
 from keras import layers
 
-from kzoo.backbones import features_of
+from kzoo.backbones import KNOWN, features_of
 from kzoo.backbones.cnn import cnn
 from kzoo.backbones.resnet import normalize
-from kzoo.checks import check_boolean, check_input_shape, check_integer, check_known_size, check_number
+from kzoo.checks import (
+    check_boolean,
+    check_choice,
+    check_input_shape,
+    check_integer,
+    check_known_size,
+    check_number,
+)
 from kzoo.layers.class_answers import ClassAnswers
 from kzoo.layers.mixing import MixPictures
 from kzoo.losses.classification import ClassificationLoss
@@ -67,6 +74,8 @@ def classifier(
     check_number("label_smoothing", label_smoothing, least=0, most=1)
     check_number("mixup", mixup, least=0)
     check_number("cutmix", cutmix, least=0)
+    if "." not in str(backbone):
+        check_choice("backbone", backbone, ["cnn", *KNOWN])
     least_size = 4 if backbone == "cnn" else 32
     check_input_shape(input_shape, stride=least_size)
     if backbone == "cnn":

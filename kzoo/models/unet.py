@@ -71,7 +71,7 @@ def unet(
         freeze_statistics: whether the backbone's batch normalisation keeps its statistics, scale and offset.
         loss: `"cross_entropy"`, `"dice"`, `"cross_entropy_dice"` (their sum) or `"focal"`.
         class_weights: how much each class counts, w_c in equation 2; None weighs all alike.
-        ignored_label: the class of pixels that do not count.
+        ignored_label: the class of pixels that do not count; -1, which padding has, never does.
         border_weight: w_0 in equation 2: how much more the narrow places between two objects count, 10 in
             the paper. The model then also learns from `borders`, which `kzoo.data.load(..., border_sigma=5)`
             gives.
@@ -103,6 +103,7 @@ def unet(
     check_boolean("freeze_statistics", freeze_statistics)
     check_number("dropout", dropout, least=0, most=0.99)
     check_choice("loss", loss, SEGMENTATION_LOSSES)
+    check_integer("ignored_label", ignored_label, least=-(2**31))
     check_number("border_weight", border_weight, least=0)
     check_number("focal_gamma", focal_gamma, least=0)
     check_class_weights(class_weights, num_classes)
@@ -155,7 +156,7 @@ def two_convolutions(
             name=f"{name}_conv_{i}",
         )(x)
         if normalization == "batch":
-            x = BatchNorm(name=f"{name}_bn_{i}")(x)
+            x = BatchNorm(momentum=0.97, name=f"{name}_bn_{i}")(x)
         x = layers.ReLU(name=f"{name}_relu_{i}")(x)
     return x
 
