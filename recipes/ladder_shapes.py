@@ -5,8 +5,8 @@
 A classifier says one thing of a picture with many. A box can be regressed for one object; for several it
 gets messy. Faster R-CNN finds them in two stages, RetinaNet in one. U-Net tells the class of each pixel, Mask
 R-CNN which object each pixel belongs to. Each is trained on shapes for the minutes given; `ladder.png` has a
-row for each of them. The first two learn from pictures with one object, for they can do no more, and are shown
-pictures with one to six all the same.
+row for each of them. The first two learn from pictures with one object, for they can do no more, and are
+shown pictures with one to six all the same.
 
 Takes: seven times the minutes given, and half a minute for each rung to start, to measure and to export.
 Reached: see docs/results.md.

@@ -3,9 +3,9 @@
     python recipes/spatial_transformer_shapes.py --minutes 4
 
 Pictures of 128x128 pixels with one shape of 16 to 64, anywhere and turned at random. A small CNN is given
-64x64 samples: of a window that a spatial transformer chooses (Jaderberg et al. 2015), or of the whole picture;
-the latter has the larger dense layer, so that it has as many parameters. The same seed, pictures and minutes.
-Each leaves a run's folder; `looks.png` shows where the transformer looks and what the CNN is given,
+64x64 samples: of a window that a spatial transformer chooses (Jaderberg et al. 2015), or of the whole
+picture; the latter has the larger dense layer, so that it has as many parameters. The same seed, pictures and
+minutes. Each leaves a run's folder; `looks.png` shows where the transformer looks and what the CNN is given,
 `comparison.png` both trainings, `comparison.json` the figures.
 
 Takes: twice the minutes given, and a minute to start, to measure and to export.

@@ -1,7 +1,7 @@
 from hypothesis import settings
 
-# TensorFlow's first call of a kind takes long, and machines are shared: no example is too slow. The same examples
-# every time, so that a failure is the change's; `pytest --hypothesis-profile=search` looks for new ones.
+# TensorFlow's first call of a kind takes long, and machines are shared: no example is too slow. The same
+# examples every time, so that a failure is the change's; `pytest --hypothesis-profile=search` seeks new ones.
 settings.register_profile("kzoo", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("kzoo")
