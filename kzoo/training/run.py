@@ -40,7 +40,6 @@ FILES = (
 )
 PREVIOUS = "previous"
 SHOWN = 8  # pictures in predictions.png
-TOLD_OF_TRAINING = ("seconds", "pictures_seen")
 
 
 class Run:
@@ -55,21 +54,24 @@ class Run:
         settings: all that the run was started with.
         classes: the names of the classes.
         max_detections: how many of a picture's detections are measured, of each class the best.
-
-    Attributes:
-        metrics: what was measured. What a recipe adds before `measure` is written down and told with it.
     """
 
     def __init__(self, settings: Settings, classes: tuple[str, ...], max_detections: int = 100) -> None:
         self.settings = settings
         self.classes = classes
         self.max_detections = max_detections
-        self.metrics: dict[str, float] = {}
         self.directory = settings.output
         self.exported: Path | None = None
         self.model_name: str | None = None
         self.task: str | None = None
-        self.more: tuple[str, ...] = ()  # figures that the recipe measured
+        self._trained: dict[str, float] = {}
+        self._measured: dict[str, float] = {}
+        self._added: dict[str, float] = {}
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The figures of the task, as measured last; seconds and pictures seen; what `add` was given."""
+        return self._measured | self._trained | self._added
 
     def fit(
         self,
@@ -113,7 +115,7 @@ class Run:
         )
         seconds = time.monotonic() - start
         pictures_seen = (int(model.optimizer.iterations) - first_step) * self.settings.batch_size
-        self.metrics |= {"seconds": round(seconds, 1), "pictures_seen": pictures_seen}
+        self._trained = {"seconds": round(seconds, 1), "pictures_seen": pictures_seen}
         model.save(self.directory / "model.keras")
 
     def _compare_detections(self, train: tf.data.Dataset) -> None:
@@ -150,18 +152,31 @@ class Run:
             test: batches without augmentation.
         """
         self._take(model)
-        self.more = tuple(name for name in self.metrics if name not in TOLD_OF_TRAINING)
         predict = _whole(model, model.predict_on_batch)
         if self.task == "classification":
-            measured = self._classify(predict, test)
+            self._measured = self._classify(predict, test)
         else:
-            measured = measure_of(self.task).evaluate(predict, test, self.classes, **self._options())
-        self.metrics = measured | self.metrics
-        self._write_json("metrics.json", nan_to_none(self.metrics))
+            self._measured = measure_of(self.task).evaluate(predict, test, self.classes, **self._options())
+        self._write_metrics()
         batch = _first_pictures(test)
         path = self.directory / "predictions.png"
         visualize.side_by_side(batch["images"], batch, predict(batch["images"]), self.classes, path)
         visualize.training_curves(self.directory / "log.csv", self.directory / "curves.png")
+
+    def add(self, figures: Mapping[str, float]) -> None:
+        """Takes figures that the recipe measured, before `measure` or after it.
+
+        They are written down in `metrics.json`, and the summary tells them under "Beyond".
+
+        Args:
+            figures: name -> figure. One of a name that was added before takes its place.
+
+        Example:
+            run.add(kzoo.evaluation.evaluate_touching(model.predict_on_batch, test))
+        """
+        self._added |= figures
+        if self._measured:
+            self._write_metrics()
 
     def _classify(self, predict: Predict, test: tf.data.Dataset) -> dict[str, float]:
         """The figures of a classifier, once its confusion matrix is drawn."""
@@ -195,7 +210,7 @@ class Run:
 
     def summary(self) -> None:
         """Prints what was reached, where everything is, and what to try next."""
-        told = reached(self.metrics, self.task, self.classes, self.more)
+        told = reached(self.metrics, self.task, self.classes, tuple(self._added))
         left = files(self.directory, self.exported, self.task)
         print(f"\n{told}\n\n{left}\n\n{next_steps(self.model_name, self.settings.data, self.exported)}")
 
@@ -206,6 +221,9 @@ class Run:
         """What the evaluation of the task takes beyond the classes."""
         takes = "max_detections" in measure_of(self.task).options
         return {"max_detections": self.max_detections} if takes else {}
+
+    def _write_metrics(self) -> None:
+        self._write_json("metrics.json", nan_to_none(self.metrics))
 
     def _write_json(self, name: str, content: Mapping) -> None:
         # Written whole or not at all: a reader never finds half a file.

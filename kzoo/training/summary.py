@@ -53,17 +53,16 @@ def reached(metrics: Mapping[str, float], task: str, classes: Sequence[str], mor
 
 def files(directory: Path, exported: Path | None, task: str) -> str:
     """What a run left where, a line a file."""
-    left = {
-        f"{directory / 'predictions.png'}": "what it finds, beside the truth",
-        f"{directory / 'confusion.png'}": "what it takes for what",
-        f"{directory / 'curves.png'}": "how it learned",
-        f"{directory / 'metrics.json'}, log.csv, settings.json": "the figures",
-        f"{directory / 'model.keras'}": "the model, for Keras",
-        f"{exported}": "the model, for TF Serving: loaded back, it answers the same to 1e-4",
-    }
-    if task != "classification":
-        del left[f"{directory / 'confusion.png'}"]
-    return "\n".join(f"  {paths}   {what}" for paths, what in left.items())
+    left = [(directory / "predictions.png", "what it finds, beside the truth")]
+    if task == "classification":
+        left.append((directory / "confusion.png", "what it takes for what"))
+    left += [
+        (directory / "curves.png", "how it learned"),
+        (f"{directory / 'metrics.json'}, log.csv, settings.json", "the figures"),
+        (directory / "model.keras", "the model, for Keras"),
+        (exported, "the model, for TF Serving: loaded back, it answers the same to 1e-4"),
+    ]
+    return "\n".join(f"  {paths}   {what}" for paths, what in left)
 
 
 def next_steps(model_name: str | None, data: str, exported: Path | None) -> str:

@@ -92,6 +92,11 @@ def test_a_setting_out_of_its_range_is_refused(setting, value, tmp_path):
         Settings(data="shapes", **places, **{setting: value}).check()
 
 
+def have(monkeypatch, figures):
+    """Every run has trained and measured this."""
+    monkeypatch.setattr(Run, "metrics", {"seconds": 60.4, "pictures_seen": 1200} | figures)
+
+
 @pytest.mark.parametrize(
     ("name", "masks", "told"),
     [
@@ -99,13 +104,12 @@ def test_a_setting_out_of_its_range_is_refused(setting, value, tmp_path):
         ("mask_rcnn", True, "recipes/mask_rcnn_coco.py --data coco:DIR --minutes 20 "),
     ],
 )
-def test_the_summary_tells_what_ran(settings, capsys, name, masks, told):
+def test_the_summary_tells_what_ran(settings, capsys, monkeypatch, name, masks, told):
     a_run = Run(settings, ("cat", "dog"))
     a_run.model_name, a_run.task = name, kzoo.info(name).task
     figures = {"AP": 0.123, "AP50": 0.234, "AP75": 0.345, "AP50/cat": 0.456, "AP50/dog": 0.567}
-    a_run.metrics = {"seconds": 60.4, "pictures_seen": 1200} | figures
-    if masks:
-        a_run.metrics |= {f"mask_{figure}": value + 0.5 for figure, value in figures.items()}
+    of_masks = {f"mask_{figure}": value + 0.5 for figure, value in figures.items()} if masks else {}
+    have(monkeypatch, figures | of_masks)
     a_run.summary()
     out = capsys.readouterr().out
     assert "AP 0.123, AP50 0.234, AP75 0.345 on the pictures" in out
@@ -158,24 +162,24 @@ def test_the_summary_tells_what_ran(settings, capsys, name, masks, told):
         ),
     ],
 )
-def test_the_summary_of_any_task(settings, capsys, name, data, metrics, told):
+def test_the_summary_of_any_task(settings, capsys, monkeypatch, name, data, metrics, told):
     a_run = Run(dataclasses.replace(settings, data=data), ("cat", "dog"))
     a_run.model_name, a_run.task = name, kzoo.info(name).task
-    a_run.more = tuple({"rand", "touching"} & set(metrics))
-    a_run.metrics = {"seconds": 60.4, "pictures_seen": 1200} | metrics
+    a_run.add({name: metrics[name] for name in ("rand", "touching") if name in metrics})
+    have(monkeypatch, metrics)
     a_run.summary()
     out = capsys.readouterr().out
     assert [text for text in told if text not in out] == []
     assert ("confusion.png" in out) == ("classifi" in a_run.task)
 
 
-def test_of_many_classes_the_worst_are_told(settings, capsys):
+def test_of_many_classes_the_worst_are_told(settings, capsys, monkeypatch):
     names = tuple(f"class{number}" for number in range(40))
     a_run = Run(settings, names)
     a_run.model_name, a_run.task = "classifier", "classification"
     recalls = {f"recall/{name}": 0.5 if number < 39 else 0.25 for number, name in enumerate(names)}
     recalls["recall/class0"] = float("nan")
-    a_run.metrics = {"seconds": 60.4, "pictures_seen": 1200, "accuracy": 0.5} | recalls
+    have(monkeypatch, {"accuracy": 0.5} | recalls)
     a_run.summary()
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("recall")]
     assert line.startswith("recall of the lowest classes: class39 0.250, class1 0.500, class2 0.500")
@@ -202,6 +206,27 @@ def test_three_hundred_detections_are_measured_all_the_way(settings, model, pict
     assert (written["mask_AP"], written["AP75"]) == (0.25, None)
 
 
+def test_what_is_measured_last_counts(settings, model, pictures, monkeypatch):
+    figures = iter([{"AP": 0.25, "AP/star": 0.5}, {"AP": 0.75}])
+    measure = kzoo.evaluation.Measure(lambda predict, dataset, classes: next(figures), ("AP",))
+    monkeypatch.setattr(run, "measure_of", lambda task: measure)
+    monkeypatch.setattr(visualize, "training_curves", lambda *arguments: None)
+    settings.output.mkdir()
+    a_run = Run(settings, kzoo.data.info("shapes").classes)
+    a_run.add({"beyond": 1.0, "early": 2.0})
+    a_run.measure(model, pictures)
+    a_run.add({"beyond": 3.0})
+    assert json.loads((settings.output / "metrics.json").read_text()) == {
+        "AP": 0.25,
+        "AP/star": 0.5,
+        "beyond": 3.0,
+        "early": 2.0,
+    }
+    a_run.measure(model, pictures)
+    expected = {"AP": 0.75, "beyond": 3.0, "early": 2.0}
+    assert json.loads((settings.output / "metrics.json").read_text()) == a_run.metrics == expected
+
+
 @pytest.fixture
 def short(settings):
     """Settings of one epoch."""
@@ -217,17 +242,18 @@ def test_a_run_of_a_classifier(short, capsys):
     model.compile(keras.optimizers.SGD(1e-3))
     a_run = Run(short, data.classes)
     a_run.fit(model, data, data)
-    a_run.metrics["beyond"] = 0.125
+    a_run.add({"beyond": 0.125})
     a_run.measure(model, data)
+    a_run.add({"further": 0.25})
     a_run.export(model, data)
     a_run.summary()
     left = {path.name for path in short.output.iterdir()}
     assert left == set(run.FILES)
     written = json.loads((short.output / "metrics.json").read_text())
-    assert {"accuracy", "recall/ring", "beyond", "seconds"} <= set(written)
+    assert {"accuracy", "recall/ring", "beyond", "further", "seconds"} <= set(written)
     log = (short.output / "log.csv").read_text().splitlines()[0].split(",")
     assert {"accuracy", "val_accuracy", "loss"} <= set(log)
-    assert "Beyond: beyond 0.125" in capsys.readouterr().out
+    assert "Beyond: beyond 0.125, further 0.250\n" in capsys.readouterr().out
 
 
 def test_a_run_of_a_model_that_answers_for_the_middle_of_tiles(short, capsys, monkeypatch):
