@@ -51,7 +51,7 @@ def distances(
         Two of float32 [h, w], in units of `spacing`, centre to centre: 0 in the instance itself, infinite
         where nothing is within reach.
     """
-    reach = max(sigma * math.sqrt(-2 * math.log(_SMALLEST)), _TOUCH)
+    reach = max(sigma * math.sqrt(-2 * math.log(_SMALLEST)), _touch(spacing))
     margins = [math.ceil(reach / length) for length in spacing]
     first, second = np.full([2, *instances.shape], np.inf, np.float32)
     for number, box in enumerate(find_objects(instances), 1):
@@ -87,19 +87,32 @@ def border_map(first: np.ndarray, second: np.ndarray, sigma: float) -> np.ndarra
     return np.rint(255 * np.exp(-((first + second) ** 2) / (2 * sigma**2))).astype(np.uint8)
 
 
-def separated(labels: np.ndarray, instances: np.ndarray, second: np.ndarray, background: int) -> np.ndarray:
+def separated(
+    labels: np.ndarray,
+    instances: np.ndarray,
+    second: np.ndarray,
+    background: int,
+    spacing: tuple[float, float] = (1.0, 1.0),
+) -> np.ndarray:
     """The labels with a line of background where two instances touch.
 
     The line takes from each what is within about a pixel of the other, corners included, so that the two
-    are apart for any rule of which pixels are connected.
+    are apart for any rule of which pixels are connected. Where the pixels of `labels` are larger than those
+    that the width is told in, it is one of the larger pixels.
 
     Args:
         labels: [h, w], the class of each pixel.
         instances: int32 [h, w], 0 where no instance is.
         second: float32 [h, w], d2, in pixels that the line's width is told in.
         background: the label of the line.
+        spacing: height and width of a pixel of `labels`.
 
     Returns:
         A copy of `labels`.
     """
-    return np.where((instances > 0) & (second < _TOUCH), labels.dtype.type(background), labels)
+    return np.where((instances > 0) & (second < _touch(spacing)), labels.dtype.type(background), labels)
+
+
+def _touch(spacing: tuple[float, float]) -> float:
+    """Nearer than this two instances touch: never less than what is from a pixel to the eight around it."""
+    return _TOUCH * max(1.0, *spacing)

@@ -60,7 +60,7 @@ def load(
         strict: whether a single fault in the data is an error.
         border_sigma: for "segmentation" of data that tells instances apart: there are `borders`, as wide as
             this many pixels of `images`, and a line of background where two instances touch. U-Net's authors
-            took 5.0.
+            took 5.0. Where augmentation zooms, pixels are those at the geometric mean of its factors.
 
     Returns:
         Batches whose number is known (`len`), each a dict with
@@ -113,7 +113,8 @@ def load(
         shuffle = split.partition("[")[0] == "train" or settings is not None
 
     zoom = max(settings.zoom[1], 1.0) if settings else None
-    read = reader(pictures, task, most, image_size, resize, zoom, border_sigma)
+    usual_zoom = math.sqrt(math.prod(settings.zoom)) if settings else 1.0
+    read = reader(pictures, task, most, image_size, resize, zoom, border_sigma, usual_zoom)
     layers = 3 + (task == "segmentation") + (border_sigma is not None)
     memory = sum(math.prod(working_size(size, image_size, resize, zoom)) * layers for size in pictures.sizes)
     if task == "instance_segmentation":

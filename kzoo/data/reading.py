@@ -20,6 +20,7 @@ def reader(
     resize: str,
     zoom: float | None,
     border_sigma: float | None = None,
+    usual_zoom: float = 1.0,
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """A function, to be mapped, from a picture's place in the split to the picture and what is in it.
 
@@ -35,7 +36,9 @@ def reader(
             enough to be enlarged by this factor, and boxes in the picture's own pixels: augmentation does
             the rest.
         border_sigma: of "segmentation": `labels` have a line where instances touch, and there are `borders`
-            uint8 [h, w, 1], as of `kzoo.data.borders.border_map`. In pixels that the model is given.
+            uint8 [h, w, 1], as of `kzoo.data.borders.border_map`. In pixels of the picture as the model
+            usually is given it, as is the line's width.
+        usual_zoom: the factor on top of the one with which the picture fits that it usually has there.
 
     The `masks` [n, 56, 56] are within boxes and not padded: a picture with few objects takes little memory.
     """
@@ -75,7 +78,8 @@ def reader(
             instances = resized(
                 instances_of(split.read_masks(index), size), kept_size, Image.Resampling.NEAREST
             )
-            layers |= _set_apart(layers["labels"], instances, fitted, border_sigma)
+            usual_size = tuple(usual_zoom * length for length in fitted)
+            layers |= _set_apart(layers["labels"], instances, usual_size, border_sigma)
         if "masks" in parts:
             example["masks"] = _within_boxes(split.read_masks(index), split.boxes[index])
         if "boxes" in parts:
@@ -103,12 +107,12 @@ def _within_boxes(masks, boxes):
     return np.array(samples, np.uint8).reshape(-1, MASK_SIZE, MASK_SIZE)
 
 
-def _set_apart(labels, instances, fitted, sigma):
+def _set_apart(labels, instances, usual_size, sigma):
     """Labels [h, w, 1] with a line between touching instances [h, w], and the borders between all of them.
 
-    Sigma and the line's width are in pixels of the picture at the size with which it fits.
+    Sigma and the line's width are in pixels of the picture at its usual height and width.
     """
-    spacing = tuple(given / kept for given, kept in zip(fitted, instances.shape, strict=True))
+    spacing = tuple(usual / kept for usual, kept in zip(usual_size, instances.shape, strict=True))
     first, second = distances(instances, sigma, spacing)
-    apart = separated(labels[..., 0], instances, second, background=1)
+    apart = separated(labels[..., 0], instances, second, background=1, spacing=spacing)
     return {"labels": apart[..., None], "borders": border_map(first, second, sigma)[..., None]}

@@ -420,6 +420,46 @@ def test_borders_are_told_in_pixels_of_the_given_picture(opened, elastic):
         np.testing.assert_allclose(got["borders"][there], small["borders"][there], atol=0.12)
 
 
+def stripes(gap, size=(24, 128)):
+    """A fake source of one picture of upright stripes, 8 pixels wide, with gaps between them."""
+    lefts = range(0, size[1], 8 + gap)
+    masks = np.zeros([len(lefts), *size], bool)
+    for mask, left in zip(masks, lefts, strict=True):
+        mask[:, left : left + 8] = True
+    fake = FakeSource(sizes=[size], objects=[len(lefts)])
+    classes = (np.zeros(len(lefts), np.int32),)
+    fake.info = replace(fake.info, classes=("background", "stripe"))
+    fake.pictures = replace(
+        fake.pictures,
+        classes=classes,
+        read_masks=lambda index: encode(masks),
+        read_labels=lambda index: labels_of_masks(encode(masks), classes[0], size),
+    )
+    return fake
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+@pytest.mark.parametrize(
+    ("image_size", "zoom", "scale"),
+    [
+        ((24, 128), None, 1),
+        ((12, 64), (2.0, 2.0), 1),
+        ((12, 64), (1.0, 4.0), 1),  # the middle of what is drawn, as factors go
+        ((24, 128), (2.0, 2.0), 2),
+    ],
+)
+def test_borders_and_lines_are_told_at_the_scale_that_is_usual(opened, image_size, zoom, scale, resize):
+    """Across a gap d1 + d2 is one number, so that a crop at any place has it; all are kept as on disk."""
+    augment = zoom is not None and Augmentation(horizontal_flip=0.0, zoom=zoom, aspect=(1.0, 1.0))
+    settings = {"image_size": image_size, "resize": resize, "border_sigma": 4.0, "augment": augment}
+    opened(stripes(gap=4))
+    got = epoch(kzoo.data.load("fake", task="segmentation", **settings))
+    assert got["borders"].max() == pytest.approx(np.exp(-((5 * scale) ** 2) / 32), abs=1 / 255)
+    opened(stripes(gap=0))
+    got = epoch(kzoo.data.load("fake", task="segmentation", **settings))
+    assert (got["classes"] == 0).mean() == pytest.approx(2 / 8, abs=0.05)  # a pixel of each stripe's sides
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
