@@ -34,7 +34,7 @@ class Evaluation(keras.callbacks.Callback):
         task: One of `kzoo.tasks.TASKS`.
         every: Epochs from one evaluation to the next.
         options: What the evaluation of the task takes beyond: `max_detections` for detection and
-            instance_segmentation.
+            instance_segmentation, `ignored_label` for segmentation.
 
     Attributes:
         result: The latest result, whole; empty before the first.

@@ -35,7 +35,9 @@ _MEASURES = {
     "classification": Measure(evaluate_classification, ("accuracy", "top5_accuracy")),
     "box_regression": Measure(evaluate_box_regression, ("mean_iou", "accuracy", "AP50")),
     "detection": _DETECTION,
-    "segmentation": Measure(evaluate_segmentation, ("mean_iou", "mean_dice", "pixel_accuracy")),
+    "segmentation": Measure(
+        evaluate_segmentation, ("mean_iou", "mean_dice", "pixel_accuracy"), ("ignored_label",)
+    ),
     "instance_segmentation": _DETECTION,
 }
 

@@ -19,8 +19,10 @@ def foreground_rand(truth: np.ndarray, found: np.ndarray) -> float:
 
     It is the F-score of the pairs of pixels: of two pixels that one found cell joins, how many one true cell
     joins, and the other way round. Border that was found where truly there is none joins nothing: each pixel
-    of it counts as a found cell of its own. The challenge's own program does the same, but thins the found
-    border to one pixel first, which this does not.
+    of it counts as a found cell of its own.
+
+    The figures are not comparable with the published leaderboard of the challenge: its own program thins the
+    found border to one pixel before it scores, so that a thick border costs nothing there, and here it does.
 
     Arganda-Carreras et al. 2015, Crowdsourcing the creation of image segmentation algorithms for connectomics
     (Frontiers in Neuroanatomy 9), the section on the Rand scores, with alpha = 1/2.

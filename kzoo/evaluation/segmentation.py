@@ -53,7 +53,7 @@ def segmentation_metrics(matrix: np.ndarray, classes: Sequence[str]) -> dict[str
 
 
 def evaluate_segmentation(
-    predict: Predict, dataset: Iterable[Mapping], classes: Sequence[str]
+    predict: Predict, dataset: Iterable[Mapping], classes: Sequence[str], ignored_label: int = IGNORED
 ) -> dict[str, float]:
     """How well `predict` tells the classes of pixels, in the pictures' own ones where the dataset knows them.
 
@@ -70,6 +70,8 @@ def evaluate_segmentation(
         dataset: batches as `kzoo.data.load` gives them without augmentation, with `images`, `image_id`,
             `scale` and `original_size`; or any with `images` and `classes` int [B, H, W], -1 for ignored.
         classes: the names of the classes of pixels.
+        ignored_label: what else than -1 is ignored in the `classes` of a batch, as 255 often is. The datasets
+            of `kzoo.data.load` have -1 alone.
 
     Returns:
         The result of `segmentation_metrics` over all pixels whose truth is not ignored.
@@ -81,9 +83,11 @@ def evaluate_segmentation(
     """
     pictures = getattr(dataset, "pictures", None)
     in_own_pixels = pictures is not None and pictures.read_labels is not None
-    pairs = _in_own_pixels if in_own_pixels else _in_given_pixels
+    pairs = _in_own_pixels(predict, dataset) if in_own_pixels else _in_given_pixels(predict, dataset)
     matrix = np.zeros([len(classes), len(classes)], np.int64)
-    for truth, found in pairs(predict, dataset):
+    for truth, found in pairs:
+        if not in_own_pixels:
+            truth = np.where(truth == ignored_label, np.int64(IGNORED), truth)
         matrix += confusion_matrix(truth, found, len(classes))
     return segmentation_metrics(matrix, classes)
 
@@ -111,7 +115,8 @@ def own_probabilities(probabilities: np.ndarray, scale: np.ndarray, original_siz
     if (size > probabilities.shape[:2]).any():
         raise ValueError(
             f"the picture covers {size.tolist()} pixels of what the model was given, "
-            f"but the probabilities are {list(probabilities.shape)}"
+            f"but the probabilities are {list(probabilities.shape)}; what answers for the middle of pictures "
+            'only, as a model with padding="valid" does, is to be wrapped by kzoo.tiles.for_whole_pictures'
         )
     own = np.asarray(probabilities, np.float32)[: size[0], : size[1]]
     for axis in (0, 1):

@@ -83,7 +83,9 @@ def test_probabilities_stay_probabilities():
 
 
 def test_a_picture_larger_than_what_was_answered():
-    with pytest.raises(ValueError, match=r"the picture covers \[16, 8\].*the probabilities are \[8, 8, 2\]"):
+    with pytest.raises(
+        ValueError, match=r"the picture covers \[16, 8\].*the probabilities are \[8, 8, 2\].*for_whole_pi"
+    ):
         own_probabilities(np.zeros([8, 8, 2]), np.ones(2), np.array([16, 8]))
 
 
@@ -153,6 +155,18 @@ def test_labels_that_lie_in_no_file_are_those_of_the_batch():
     without = Batches(dataset, [])
     without.pictures.read_labels = None
     assert evaluate_segmentation(predict_from(answers), without, ["ground", "cell"]) == result
+
+
+def test_what_else_is_ignored_in_a_batch():
+    truth = np.array([[[0, 1, 255, -1]]], np.int16)
+    dataset = [{"images": np.zeros([1, 1, 4, 3], np.uint8), "classes": truth}]
+    answers = [np.eye(2)[[[0, 1, 1, 0]]]]
+    result = evaluate_segmentation(predict_from(answers), dataset, "ab", ignored_label=255)
+    assert result["pixel_accuracy"] == result["IoU/b"] == 1
+    dataset[0]["classes"] = np.array([[[0, 1, 255, 255]]], np.uint8)
+    assert evaluate_segmentation(predict_from(answers), dataset, "ab", ignored_label=255) == result
+    with pytest.raises(ValueError, match="class 255"):
+        evaluate_segmentation(predict_from(answers), dataset, "ab")
 
 
 def test_of_an_answer_for_the_central_part_that_part_is_measured():
