@@ -20,6 +20,7 @@ from kzoo.registry import build, info, list_models, register
 if TYPE_CHECKING:
     from kzoo import data, evaluation, training, visualize
     from kzoo.serving import export, load
+    from kzoo.tiles import predict_tiles
     from kzoo.zoo_model import ZooModel
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __all__ = [
     "list_models",
     "load",
     "models",
+    "predict_tiles",
     "register",
     "training",
     "visualize",
@@ -42,7 +44,12 @@ __all__ = [
 keras_objects.announce()
 
 _LAZY_MODULES = {"data", "evaluation", "training", "visualize"}
-_LAZY_NAMES = {"ZooModel": "kzoo.zoo_model", "export": "kzoo.serving", "load": "kzoo.serving"}
+_LAZY_NAMES = {
+    "ZooModel": "kzoo.zoo_model",
+    "export": "kzoo.serving",
+    "load": "kzoo.serving",
+    "predict_tiles": "kzoo.tiles",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -93,6 +93,10 @@ def _shapes(batch: object) -> dict[str, tuple[int | None, ...]] | None:
 def _check_targets(model: keras.Model, argument: str, shapes: dict[str, tuple[int | None, ...]]) -> None:
     """Refuses targets of shapes that do not go together."""
     of_rank = {1: "[B]", 2: "[B, G]", 3: "[B, H, W]"}  # a class a picture, an object, a pixel
+    lengths = {name: shape[0] for name, shape in shapes.items() if shape[:1] not in ((), (None,))}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        raise ValueError(f"{argument}: its parts are of different numbers of pictures: {told}.")
     expected = {"boxes": "[B, G, 4]", "masks": "[B, G, m, m]", "borders": "[B, H, W]"}
     if "classes" in model.input:
         expected["classes"] = of_rank[len(model.input["classes"].shape)]
@@ -130,13 +134,17 @@ def _check_targets(model: keras.Model, argument: str, shapes: dict[str, tuple[in
 def _check_values(model: keras.Model, argument: str, arrays: dict[str, object]) -> None:
     """Refuses arrays of targets with values that they cannot have."""
     if "classes" in arrays:
-        classes = _counted(model, arrays["classes"])
+        classes = _counted(model, argument, arrays["classes"])
         of_objects = classes.ndim == 2
         if np.min(classes, initial=0) < (CROWD if of_objects else -1):
             others = f"-1 is padding and {CROWD} a crowd" if of_objects else "-1 is unknown"
             raise ValueError(
                 f"{argument}: class {np.min(classes)} is in it; classes are counted from 0, {others}."
             )
+    if "boxes" in arrays and not np.isfinite(arrays["boxes"]).all():
+        raise ValueError(
+            f"{argument}: boxes have values that are not finite; numbers of pixels are expected."
+        )
     if "masks" in arrays and np.max(arrays["masks"], initial=0) > 1:
         highest = np.max(arrays["masks"])
         raise ValueError(f"{argument}: masks have values up to {highest}; 0 and 1 are expected.")
@@ -146,7 +154,7 @@ def _check_classes(model: keras.Model, argument: str, data: object) -> None:
     if model.num_classes is None:
         return
     if isinstance(data, dict) and "classes" in data:
-        highest = int(np.max(_counted(model, data["classes"]), initial=-1))
+        highest = int(np.max(_counted(model, argument, data["classes"]), initial=-1))
         if highest >= model.num_classes:
             raise ValueError(
                 f"{argument}: class {highest} is in it, but the model was built with "
@@ -161,9 +169,15 @@ def _check_classes(model: keras.Model, argument: str, data: object) -> None:
         )
 
 
-def _counted(model: keras.Model, classes: object) -> np.ndarray:
+def _counted(model: keras.Model, argument: str, classes: object) -> np.ndarray:
     """Classes as an array; those which a model of pixels ignores, whatever their number, are -1."""
     classes = np.asarray(classes)
+    if classes.dtype.kind not in "iubf" or (classes != np.floor(classes)).any():
+        raise ValueError(
+            f"{argument}: classes of type {classes.dtype}; whole numbers are expected, the places of the "
+            "names in the list of classes."
+        )
+    classes = classes.astype(np.int64)
     ignored = (model.zoo_options or {}).get("ignored_label", -1)
     return classes if ignored == -1 else np.where(classes == ignored, -1, classes)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import kzoo
 from kzoo import command_line, training
+from kzoo.checks import check_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ def main(settings: Settings) -> None:
     """Trains, measures, exports."""
     training.prepare(settings)
     train, validation, test = settings.load()
+    most = train.element_spec["boxes"].shape[1]
+    check_integer(f"{settings.data} has {most} objects in a picture, max_objects", settings.max_objects, most)
 
     model = kzoo.build(
         "box_regressor",

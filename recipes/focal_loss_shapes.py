@@ -14,6 +14,7 @@ Reached: see docs/results.md.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,8 +76,10 @@ def train_with(loss: str, settings: Settings) -> tuple["kzoo.ZooModel", dict[str
     return model, run.metrics
 
 
-def losses_of_anchors(model: "kzoo.ZooModel", test) -> dict[str, dict[str, np.ndarray]]:
-    """What the anchors of the test pictures would add to each of the losses.
+def losses_of_anchors(
+    model: "kzoo.ZooModel", test, wanted: Sequence[str]
+) -> dict[str, dict[str, np.ndarray]]:
+    """What the anchors of the test pictures would add to each of the wanted losses.
 
     Returns:
         From the name of a loss to `foreground` [n], of the anchors that answer for an object; `background`
@@ -91,7 +94,7 @@ def losses_of_anchors(model: "kzoo.ZooModel", test) -> dict[str, dict[str, np.nd
 
     answered = [model.get_layer(name).output for name in ("class_head_levels", "match")]
     inside = keras.Model(model.input, answered)
-    parts = {name: {"foreground": [], "background": [], "easy": []} for name in LOSSES}
+    parts = {name: {"foreground": [], "background": [], "easy": []} for name in wanted}
     for batch in test:
         logits, matches = inside({name: batch[name] for name in model.input}, training=False)
         num_classes = logits.shape[-1]
@@ -99,7 +102,8 @@ def losses_of_anchors(model: "kzoo.ZooModel", test) -> dict[str, dict[str, np.nd
             matched_classes(matches, batch["classes"], num_classes), num_classes
         )  # [B, A, C]
         easy = tf.reduce_all(tf.sigmoid(tf.cast(logits, tf.float32)) < EASY, axis=-1)
-        for name, loss in LOSSES.items():
+        for name in wanted:
+            loss = LOSSES[name]
             each = focal_loss(logits, targets, loss["focal_alpha"], loss["focal_gamma"])
             each = tf.reduce_sum(each, axis=-1)  # [B, A]
             parts[name]["foreground"].append(each[matches >= 0])
@@ -124,15 +128,20 @@ def main(settings: Settings) -> None:
         models[loss], metrics = train_with(loss, settings)
         figures[loss] = {name: metrics[name] for name in ("AP", "AP50", "AP75", "seconds")}
     _, _, test = settings.load()
-    last = losses_of_anchors(models["focal, gamma 2"], test)
+    last = losses_of_anchors(models["focal, gamma 2"], test, list(LOSSES))
     for loss, model in models.items():
-        figures[loss]["easy share, its own model"] = share_of_easy(losses_of_anchors(model, test)[loss])
+        own = losses_of_anchors(model, test, [loss])
+        figures[loss]["easy share, its own model"] = share_of_easy(own[loss])
         figures[loss]["easy share, model of gamma 2"] = share_of_easy(last[loss])
     (settings.output / "comparison.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    loss_shares(
-        {name: (last[name]["foreground"], last[name]["background"]) for name in LOSSES},
-        settings.output / "shares.png",
-    )
+    curves = {
+        f"{name}: easy background is {share_of_easy(losses):.1%} of the loss": (
+            losses["foreground"],
+            losses["background"],
+        )
+        for name, losses in last.items()
+    }
+    loss_shares(curves, settings.output / "shares.png")
     logs = {loss: settings.output / folder(loss) / "log.csv" for loss in LOSSES}
     compare_trainings(logs, ("box", "val_AP"), settings.output / "losses.png")
     for loss, values in figures.items():

@@ -44,6 +44,7 @@ def main(settings: Settings) -> None:
         num_classes=len(train.classes),
         width=settings.width,
         depth=settings.depth,
+        backbone=settings.backbone,
         normalization="batch",
         loss="cross_entropy_dice",
         border_weight=settings.border_weight,
@@ -52,8 +53,8 @@ def main(settings: Settings) -> None:
 
     run = training.Run(settings, train.classes)
     run.fit(model, train, validation, settings.steps_per_epoch)
-    run.metrics |= kzoo.evaluation.evaluate_touching(model.predict_on_batch, test)
     run.measure(model, test)
+    run.add(kzoo.evaluation.evaluate_touching(model.predict_on_batch, test))
     run.export(model, test)
     run.summary()
 

@@ -47,6 +47,7 @@ def main(settings: Settings) -> None:
         num_classes=len(train.classes),
         width=settings.width,
         depth=settings.depth,
+        backbone=settings.backbone,
         normalization="batch",
         loss="cross_entropy_dice",
     )
@@ -54,10 +55,10 @@ def main(settings: Settings) -> None:
 
     run = training.Run(settings, train.classes)
     run.fit(model, train, validation, settings.steps_per_epoch)
+    run.measure(model, test)
     if settings.cells is not None:
         cells = train.classes.index(settings.cells)
-        run.metrics |= kzoo.evaluation.evaluate_rand(model.predict_on_batch, test, cells)
-    run.measure(model, test)
+        run.add(kzoo.evaluation.evaluate_rand(model.predict_on_batch, test, cells))
     run.export(model, test)
     run.summary()
 

@@ -41,7 +41,7 @@ def features_of(
         check_choice("backbone", backbone, KNOWN)
         features = BACKBONES[backbone](images, frozen=frozen)
     else:
-        features = adapted_features(images, backbone, frozen)
+        features = adapted_features(images, backbone, frozen, max(levels, default=None))
     if missing := [level for level in levels if level not in features]:
         raise ValueError(
             f'backbone="{backbone}": has features of level {_listed(features)}, but level {_listed(missing)} '

@@ -17,6 +17,7 @@ class Backbone(keras.Model):
     network: str  # one of `adapter_names()`
     size: tuple[int | None, int | None]  # height and width of the pictures that it was asked for
     levels: tuple[int, ...]  # of the maps
+    coarsest: int | None  # the coarsest level that was asked for, None for all
 
     def freeze(self) -> None:
         """Makes all batch normalisation keep its stored statistics, scale and offset as they are."""
@@ -29,6 +30,7 @@ class Backbone(keras.Model):
             "name": self.name,
             "network": self.network,
             "size": list(self.size),
+            "coarsest": self.coarsest,
             "dtype_policy": self.dtype_policy.name,
             "trainable": [layer.trainable for layer in self._flatten_layers()],  # a layer before its parts
         }
@@ -38,7 +40,7 @@ class Backbone(keras.Model):
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy(config["dtype_policy"])
         try:
-            _, backbone = adapt(config["network"], tuple(config["size"]), config["name"])
+            _, backbone = adapt(config["network"], tuple(config["size"]), config["name"], config["coarsest"])
         finally:
             keras.config.set_dtype_policy(policy)
         for layer, trainable in zip(backbone._flatten_layers(), config["trainable"], strict=True):
@@ -47,7 +49,10 @@ class Backbone(keras.Model):
 
 
 def adapt(
-    name: str, size: tuple[int | None, int | None], layer_name: str = "backbone"
+    name: str,
+    size: tuple[int | None, int | None],
+    layer_name: str = "backbone",
+    coarsest: int | None = None,
 ) -> tuple[keras.layers.Layer | None, Backbone]:
     """A network's feature maps as a layer.
 
@@ -55,6 +60,7 @@ def adapt(
         name: one of `adapter_names()`.
         size: height and width that the pictures have, None for any.
         layer_name: what the layer is called.
+        coarsest: the coarsest level that is wanted: what lies behind it is left away. None is all.
 
     Returns:
         What pictures in 0-255 go through first, None for nothing, and the layer for what comes of them.
@@ -66,9 +72,11 @@ def adapt(
     package, _, network_name = name.rpartition(".")
     module = keras_cv if package == "keras_cv" else keras_applications
     preprocess, network = module.network(network_name, size)
-    maps = maps_by_level(network)
+    maps = {level: x for level, x in maps_by_level(network).items() if coarsest is None or level <= coarsest}
+    if not maps:
+        raise ValueError(f'backbone="{name}": has no features of level {coarsest} or finer.')
     backbone = Backbone(network.inputs, list(maps.values()), name=layer_name)
-    backbone.network, backbone.size, backbone.levels = name, size, tuple(maps)
+    backbone.network, backbone.size, backbone.levels, backbone.coarsest = name, size, tuple(maps), coarsest
     return preprocess, backbone
 
 
@@ -81,7 +89,7 @@ def adapter_names() -> list[str]:
 
 
 def adapted_features(
-    images: keras.KerasTensor, name: str, frozen: bool = False
+    images: keras.KerasTensor, name: str, frozen: bool = False, coarsest: int | None = None
 ) -> dict[int, keras.KerasTensor]:
     """The features that somebody else's network sees in pictures, with random weights.
 
@@ -89,6 +97,7 @@ def adapted_features(
         images: `[B, H, W, 3]`, RGB, 0-255. The network's own preprocessing is part of what is done to them.
         name: one of `adapter_names()`.
         frozen: whether batch normalisation keeps its stored statistics, scale and offset as they are.
+        coarsest: the coarsest level that is wanted, None for all.
 
     Returns:
         From each level l that the network has, finest first, to `[B, ceil(H / 2^l), ceil(W / 2^l), C_l]`.
@@ -98,9 +107,10 @@ def adapted_features(
         ValueError: the name is unknown, or the network does not take pictures of this size.
         ImportError: keras-cv is not installed, or it does not go with this Keras.
     """
-    check_choice("backbone", name, adapter_names())
+    of_package = [known for known in adapter_names() if known.startswith(name.rpartition(".")[0] + ".")]
+    check_choice("backbone", name, of_package or adapter_names())
     height, width = images.shape[1:3]
-    preprocess, backbone = adapt(name, (height, width))
+    preprocess, backbone = adapt(name, (height, width), coarsest=coarsest)
     if preprocess is not None:
         images = preprocess(images)
     if frozen:
@@ -109,6 +119,6 @@ def adapted_features(
         features = backbone(images)
     except ValueError as error:
         raise ValueError(
-            f'backbone="{name}": pictures of {height} x {width} are too small for it.'
+            f'backbone="{name}": cannot take pictures of {height} x {width}, which may be too small: {error}'
         ) from error
     return dict(zip(backbone.levels, features, strict=True))

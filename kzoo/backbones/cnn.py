@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from kzoo.layers.batch_norm import BatchNorm
+
 KERNELS = (6, 5, 2, 3)
 
 
@@ -13,6 +15,7 @@ def cnn(
     channels: Sequence[int] = (32, 64, 128, 128),
     units: int = 64,
     dropout: float = 0.25,
+    normalization: str | None = None,
 ) -> keras.KerasTensor:
     """Four convolutions and a fully connected layer, as galaxies are classified by.
 
@@ -25,6 +28,7 @@ def cnn(
         units: of the fully connected layer.
         dropout: share of the values that are left out while training: so much behind each convolution, twice
             as much behind the first one and at the end.
+        normalization: None as in the paper, or `"batch"` behind each layer.
 
     Returns:
         `[B, units]`.
@@ -34,13 +38,26 @@ def cnn(
             count,
             size,
             padding="same",
-            activation="relu",
+            use_bias=normalization is None,
             kernel_initializer="he_normal",
             name=f"cnn_conv_{i}",
         )(x)
+        if normalization == "batch":
+            x = BatchNorm(name=f"cnn_bn_{i}")(x)
+        x = layers.ReLU(name=f"cnn_relu_{i}")(x)
         if i in (1, 2):
             x = layers.MaxPooling2D(2, name=f"cnn_pool_{i}")(x)
         x = layers.Dropout(dropout if i else 2 * dropout, name=f"cnn_dropout_{i}")(x)
     x = layers.Flatten(name="cnn_flatten")(x)
-    x = layers.Dense(units, activation="relu", kernel_initializer="he_normal", name="cnn_dense")(x)
+    x = fully_connected(x, units, normalization, name="cnn_dense")
     return layers.Dropout(2 * dropout, name="cnn_dropout_dense")(x)
+
+
+def fully_connected(
+    x: keras.KerasTensor, units: int, normalization: str | None, *, name: str
+) -> keras.KerasTensor:
+    """A fully connected layer with ReLU, and normalised in between if it is asked for."""
+    x = layers.Dense(units, use_bias=normalization is None, kernel_initializer="he_normal", name=name)(x)
+    if normalization == "batch":
+        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)

@@ -15,7 +15,7 @@ class PadToMultiple(keras.layers.Layer):
     """Mirrors pictures beyond their bottom and their right until a stride divides their sides.
 
     Args:
-        stride: what is to divide height and width, neither of which may be smaller.
+        stride: what is to divide height and width.
         **kwargs: `name`.
 
     Input: `[B, H, W, C]`. Output: `[B, H', W', C]`.
@@ -26,13 +26,17 @@ class PadToMultiple(keras.layers.Layer):
         self.stride = stride
 
     def call(self, images):
-        height, width = (-tf.shape(images)[axis] % self.stride for axis in (1, 2))
-        return tf.pad(images, [[0, 0], [0, height], [0, width], [0, 0]], "SYMMETRIC")
+        for axis in (1, 2):
+            if images.shape[axis] is None or images.shape[axis] % self.stride:
+                side = tf.shape(images)[axis]
+                place = tf.range(side + -side % self.stride) % (2 * side)  # there and back, and there again
+                images = tf.gather(images, tf.minimum(place, 2 * side - 1 - place), axis=axis)
+        return images
 
-    def compute_output_shape(self, images_shape):
-        batch, height, width, channels = images_shape
+    def compute_output_spec(self, images):
+        batch, height, width, channels = images.shape
         sides = (None if side is None else side + -side % self.stride for side in (height, width))
-        return (batch, *sides, channels)
+        return keras.KerasTensor((batch, *sides, channels), images.dtype)
 
     def get_config(self):
         return super().get_config() | {"stride": self.stride}

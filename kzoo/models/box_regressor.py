@@ -81,8 +81,11 @@ def box_regressor(
         x
     )
     logits = layers.Reshape((max_objects, num_classes + 1), name="logits")(logits)  # [B, N, C + 1]
-    numbers = layers.Dense(max_objects * 4, kernel_initializer=small, name="boxes_of_slots")(x)
-    numbers = layers.Reshape((max_objects, 4), name="numbers")(numbers)  # [B, N, 4]
+    # In float32: eight bits of a coordinate would be pixels.
+    numbers = layers.Dense(max_objects * 4, kernel_initializer=small, dtype="float32", name="boxes_of_slots")(
+        x
+    )
+    numbers = layers.Reshape((max_objects, 4), dtype="float32", name="numbers")(numbers)  # [B, N, 4]
 
     logits = SlotClassLoss(name="classification")(logits, classes)
     numbers = SlotBoxLoss(weight=box_loss_weight, name="box")(numbers, images, boxes, classes)

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from kzoo.backbones.cnn import KERNELS, cnn
+from kzoo.backbones.cnn import KERNELS, cnn, fully_connected
 from kzoo.backbones.resnet import normalize
 from kzoo.checks import (
     check_boolean,
     check_input_shape,
     check_integer,
     check_known_size,
+    check_normalization,
     check_number,
     check_numbers,
 )
+from kzoo.layers.batch_norm import BatchNorm
 from kzoo.layers.class_answers import ClassAnswers
 from kzoo.layers.spatial_transform import IdentityMap, SpatialTransform
 from kzoo.losses.classification import ClassificationLoss
@@ -38,6 +40,7 @@ def spatial_transformer(
     channels: Sequence[int] = (32, 64, 128, 128),
     units: int = 64,
     dropout: float = 0.1,
+    normalization: str | None = None,
     label_smoothing: float = 0.0,
 ) -> ZooModel:
     """What is in the picture, once the network has turned to it: a window is chosen, sampled and classified.
@@ -56,6 +59,7 @@ def spatial_transformer(
         channels: of the four convolutions of the CNN.
         units: of its fully connected layer.
         dropout: share of its values that are left out while training, at most 0.49; see `kzoo.backbones.cnn`.
+        normalization: None, or `"batch"`: batch normalisation behind each layer.
         label_smoothing: the share of the truth that is spread over all classes (Szegedy et al. 2016), 0 to 1.
 
     Returns:
@@ -83,6 +87,7 @@ def spatial_transformer(
     for count in channels:
         check_integer(f"channels={channels!r}, where a number", count, least=1)
     check_number("dropout", dropout, least=0, most=0.49)
+    check_normalization(normalization)
     check_number("label_smoothing", label_smoothing, least=0, most=1)
     least_size = 2 ** len(LOCALISATION_CHANNELS)
     check_input_shape(input_shape, stride=least_size)
@@ -93,11 +98,11 @@ def spatial_transformer(
 
     x = normalize(images)
     if transform:
-        theta = localise(x)
+        theta = localise(x, normalization)
         x = SpatialTransform(window, name="sampler")(x, theta)  # [B, window, window, 3]
     else:
         x = layers.Resizing(window, window, name="whole_picture")(x)
-    x = cnn(x, channels, units, dropout)
+    x = cnn(x, channels, units, dropout, normalization)
     logits = layers.Dense(num_classes, name="classes_of_picture")(x)
 
     logits = ClassificationLoss(label_smoothing, name="classification")(logits, classes)
@@ -109,20 +114,23 @@ def spatial_transformer(
     return model
 
 
-def localise(x: keras.KerasTensor) -> keras.KerasTensor:
+def localise(x: keras.KerasTensor, normalization: str | None) -> keras.KerasTensor:
     """The localisation network: where to look in each picture, `[B, 6]`; at first at all of it."""
     for i, count in enumerate(LOCALISATION_CHANNELS):
         x = layers.Conv2D(
             count,
             3,
             padding="same",
-            activation="relu",
+            use_bias=normalization is None,
             kernel_initializer="he_normal",
             name=f"localisation_conv_{i}",
         )(x)
+        if normalization == "batch":
+            x = BatchNorm(name=f"localisation_bn_{i}")(x)
+        x = layers.ReLU(name=f"localisation_relu_{i}")(x)
         x = layers.MaxPooling2D(2, name=f"localisation_pool_{i}")(x)
     x = layers.Flatten(name="localisation_flatten")(x)
-    x = layers.Dense(32, activation="relu", kernel_initializer="he_normal", name="localisation_dense")(x)
+    x = fully_connected(x, 32, normalization, name="localisation_dense")
     return layers.Dense(
         6,
         kernel_initializer="zeros",

@@ -107,7 +107,7 @@ def unet(
     check_number("border_weight", border_weight, least=0)
     check_number("focal_gamma", focal_gamma, least=0)
     check_class_weights(class_weights, num_classes)
-    check_input_shape(input_shape, stride=2**depth)
+    check_input_shape(input_shape, stride=1)
     if border_weight and loss == "dice":
         raise ValueError(f'border_weight={border_weight}: loss="dice" has no weights of pixels.')
     if padding == "valid":
@@ -137,9 +137,7 @@ def unet(
         loss, class_weights, border_weight, ignored_label, focal_gamma, name="segmentation"
     )(logits, classes, borders)
     inputs = {"images": images, "classes": classes} | ({"borders": borders} if border_weight else {})
-    model = ZooModel(inputs, ClassAnswers(name="answers")(logits), name="unet")
-    model.least_size = 2**depth
-    return model
+    return ZooModel(inputs, ClassAnswers(name="answers")(logits), name="unet")
 
 
 def two_convolutions(

@@ -161,6 +161,8 @@ class OwnObjects(OwnPictures):
 class OwnPixels(OwnPictures):
     """Settings that recipes share which tell the class of each pixel in a folder of somebody's pictures."""
 
+    backbone: str | None = None
+    """An encoder in place of U-Net's own, as for the detectors: compact, resnet18, ..."""
     crop: float = 1.0
     """Side of the crops to learn from, as a share of the fitted picture's; whole pictures are measured."""
     elastic: float = 0.0

@@ -21,12 +21,20 @@ def test_as_many_parameters_as_by_hand():
 def test_the_paper_s_layers_in_their_order():
     model = model_of()
     kinds = [type(layer).__name__ for layer in model.layers[1:]]
-    head, last = ["Flatten", "Dense", "Dropout"], ["Conv2D", "Dropout"]
-    assert kinds == [*last, *(["Conv2D", "MaxPooling2D", "Dropout"] * 2), *last, *head]
+    head, last = ["Flatten", "Dense", "ReLU", "Dropout"], ["Conv2D", "ReLU", "Dropout"]
+    assert kinds == [*last, *(["Conv2D", "ReLU", "MaxPooling2D", "Dropout"] * 2), *last, *head]
     rates = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     assert rates == [0.5, 0.25, 0.25, 0.25, 0.5]
     sizes = [layer.kernel_size[0] for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert sizes == [6, 5, 2, 3]
+
+
+def test_normalised_behind_each_layer():
+    kinds = [type(layer).__name__ for layer in model_of(normalization="batch").layers]
+    for before, kind, behind in zip(kinds, kinds[1:], kinds[2:], strict=False):
+        if kind in ("BatchNorm", "BatchNormalization"):
+            assert before in ("Conv2D", "Dense") and behind == "ReLU"
+    assert (kinds.count("BatchNorm"), kinds.count("BatchNormalization")) == (4, 1)
 
 
 def test_options():

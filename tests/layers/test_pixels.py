@@ -96,3 +96,18 @@ def test_gradients_go_where_the_pixels_came_from():
 def test_config():
     again = PadToMultiple.from_config(PadToMultiple(16, name="pad").get_config())
     assert (again.stride, again.name) == (16, "pad")
+
+
+def test_a_side_much_smaller_than_the_stride_is_mirrored_there_and_back():
+    picture = tf.reshape(tf.constant([1.0, 2.0, 3.0]), (1, 3, 1, 1))
+    padded = PadToMultiple(8)(picture)
+    assert padded.shape == (1, 8, 8, 1)
+    np.testing.assert_array_equal(padded[0, :, 0, 0], [1, 2, 3, 3, 2, 1, 1, 2])
+    np.testing.assert_array_equal(padded[0, :, 7, 0], padded[0, :, 0, 0])
+
+
+def test_padding_keeps_fractions_of_a_colour_in_half_precision():
+    images = keras.Input((5, 5, 3))
+    padded = PadToMultiple(4, dtype="mixed_bfloat16")(images)
+    assert padded.dtype == "float32"
+    assert keras.Model(images, padded)(tf.fill([1, 5, 5, 3], 200.3)).numpy().max() == np.float32(200.3)

@@ -199,9 +199,9 @@ def test_what_the_strides_do_not_divide_is_mirrored(any_size):
     np.testing.assert_allclose(answers, expected, atol=1e-5)
 
 
-def test_a_picture_too_small(any_size):
-    with pytest.raises(ValueError, match="^images: pictures of 3 by 64 .*the least is 4 by 4"):
-        any_size(noise(1, 3, 64))
+def test_a_picture_smaller_than_the_stride_is_mirrored_again_and_again(any_size):
+    answers = any_size.predict(np.full((1, 3, 1, 3), 9, np.uint8), verbose=0)
+    assert answers["classes"].shape == (1, 3, 1)
 
 
 @pytest.mark.parametrize(("depth", "height", "width"), [(1, 33, 32), (5, 37, 53)])
@@ -330,7 +330,7 @@ def test_another_ignored_label(dataset):
             'backbone="compact": has features of level 1, 2, .*level 6 is needed',
         ),
         ({"input_shape": (64, 64, 4)}, r"input_shape=\(64, 64, 4\): \(height, width, 3\) is expected"),
-        ({"input_shape": (3, 64, 3)}, r"input_shape=\(3, 64, 3\): too small.*\(4, 4, 3\)"),
+        ({"input_shape": (0, 64, 3)}, r"input_shape=\(0, 64, 3\): too small.*\(1, 1, 3\)"),
         ({"padding": "valid"}, r'input_shape=\(None, None, 3\): padding="valid" needs to know height'),
         ({"padding": "valid", "input_shape": (60, 61, 3)}, "a side of 61 pixels .* that fit: 60 and 64"),
         ({"padding": "valid", "input_shape": (8, 60, 3)}, "a side of 8 pixels .* that fit: 44"),
