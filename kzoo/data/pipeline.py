@@ -18,9 +18,7 @@ from kzoo.tasks import TASKS
 
 _MEMORY = 2 * 2**30  # bytes; the pictures of a split that take more are read anew in every epoch
 _SHUFFLED = 1024  # pictures in memory to draw the next one from; they lie there in random order already
-_ONE_OBJECT = ("classification", "box_regression")
 _DEFORMABLE = ("classification", "segmentation")  # the tasks without boxes and masks within them
-_MOST_PIXEL_CLASSES = 254  # each pixel's class is kept in eight bits, plus one
 
 
 def load(
@@ -105,8 +103,8 @@ def load(
     pictures = source.open_split(opened, split, strict=strict)
     if task not in ("detection", "instance_segmentation"):
         pictures = _without_crowds(pictures)
-    _check_task(task, spec, opened.info.classes, pictures, border_sigma)
-    most = 1 if task in _ONE_OBJECT else opened.max_objects
+    _check_task(task, spec, pictures, border_sigma)
+    most = 1 if task in source.ONE_OBJECT else opened.max_objects
     image_size = tuple(image_size or _common_size(pictures.sizes, f"{spec!r}, split {split!r}"))
     settings = Augmentation() if augment is True else augment or None
     if shuffle is None:
@@ -225,20 +223,16 @@ def _without_crowds(pictures):
     )
 
 
-def _check_task(task, spec, classes, pictures, border_sigma):
+def _check_task(task, spec, pictures, border_sigma):
     """Refuses data that has too much or too little for the task."""
     counts = sorted(map(len, pictures.classes))
-    if task in _ONE_OBJECT and set(counts) != {1}:
+    if task in source.ONE_OBJECT and set(counts) != {1}:
         raise DataError(
             f"task={task!r} takes pictures of one object each; those of {spec!r} have "
             f"{counts[0]} to {counts[-1]}."
         )
     if task == "segmentation" and pictures.read_labels is None:
         raise DataError(f"task={task!r} takes the class of each pixel; {spec!r} does not have them.")
-    if task == "segmentation" and len(classes) > _MOST_PIXEL_CLASSES:
-        raise DataError(
-            f"task={task!r} takes at most {_MOST_PIXEL_CLASSES} classes; {spec!r} has {len(classes)}."
-        )
     if task == "instance_segmentation" and pictures.read_masks is None:
         raise DataError(f"task={task!r} takes the pixels of each object; {spec!r} does not have them.")
     if border_sigma is not None and pictures.read_masks is None:
