@@ -8,18 +8,22 @@ Which value stands for which class is
     none of this                makes each value that occurs a class, in their order, called as it is itself
 
 and 255 is ignored unless that makes it a class. Where nothing but 0 and 255 occurs and the spec does not tell
-their classes, they are two classes, and the first two names are theirs.
+their classes, they are two classes, and the first two names are theirs. Where nothing tells the classes and
+255 occurs, the other values must be 0, 1, 2, ... without gaps: else it may well be that 255 is a class too.
 """
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kzoo.data.faults import DataError, Faults
 from kzoo.data.folder import Names, files, folders, in_order, is_picture, natural
-from kzoo.data.pairs import IGNORED, Pair, Scan, open_pairs, scan_labels
+from kzoo.data.pairs import IGNORED, Pair, listed, open_pairs, scan_labels
 from kzoo.data.source import Info, Split, check_split, draw_splits
+
+_PLACES = 3  # that a message names
 
 
 class FolderPairs:
@@ -43,7 +47,6 @@ class FolderPairs:
         values: str | None = None,
         named: Names | None = None,
     ) -> None:
-        self._scans: dict[Path, Scan | DataError] = {}
         if any((directory / side).is_dir() for side in (image, label)):
             by_name = {pair.name: pair for pair in _pair(spec, directory / image, directory / label)}
             drawn = draw_splits(by_name)
@@ -59,7 +62,7 @@ class FolderPairs:
         if values is not None:
             classes, self._class_of_value = _classes_of_values(spec, values, named)
         else:
-            classes, self._class_of_value = _choose_classes(spec, named, self._find_values())
+            classes, self._class_of_value = _choose_classes(spec, named, self._find_values)
         self._class_of_value.setdefault(IGNORED, -1)
         counts = {name: len(pairs) for name, pairs in self._pairs.items()}
         self.info = Info(spec, classes, counts, ("segmentation",))
@@ -70,29 +73,24 @@ class FolderPairs:
         check_split(self.info, name)
         faults = Faults(f'{self.info.spec}, split "{name}"')
         pairs = self._pairs[name][part]
-        return open_pairs(name, pairs, self._class_of_value, faults, strict=strict, scan=self._scan)
+        return open_pairs(name, pairs, self._class_of_value, faults, strict=strict)
 
-    def _find_values(self) -> set[int]:
-        """All values of all label pictures; what is wrong with one is told when its split is opened."""
-        labels = {pair.label for pairs in self._pairs.values() for pair in pairs if pair.label}
+    def _find_values(self) -> dict[int, list[Path]]:
+        """The values of all label pictures and the files with each; faults wait for their split to be opened."""
+        labels = [pair.label for pairs in self._pairs.values() for pair in pairs if pair.label]
+        files_of_value = defaultdict(list)
         with ThreadPoolExecutor() as pool:
-            list(pool.map(self._try_scan, labels))
-        scans = [scan for scan in self._scans.values() if isinstance(scan, Scan)]
-        return set().union(*(scan.values for scan in scans))
+            for label, values in pool.map(_values_of, dict.fromkeys(labels)):
+                for value in values:
+                    files_of_value[value].append(label)
+        return files_of_value
 
-    def _try_scan(self, label: Path) -> Scan | DataError:
-        if label not in self._scans:
-            try:
-                self._scans[label] = scan_labels(label)
-            except DataError as error:
-                self._scans[label] = error
-        return self._scans[label]
 
-    def _scan(self, label: Path) -> Scan:
-        scan = self._try_scan(label)
-        if isinstance(scan, DataError):
-            raise scan
-        return scan
+def _values_of(label: Path) -> tuple[Path, frozenset[int]]:
+    try:
+        return label, scan_labels(label).values
+    except DataError:
+        return label, frozenset()
 
 
 def _pair(spec: str, image: Path, label: Path) -> list[Pair]:
@@ -154,17 +152,26 @@ def _classes_of_values(spec: str, text: str, named: Names | None) -> tuple[tuple
 
 
 def _choose_classes(
-    spec: str, named: Names | None, found: set[int]
+    spec: str, named: Names | None, find_values: Callable[[], dict[int, list[Path]]]
 ) -> tuple[tuple[str, ...], dict[int, int]]:
     """The classes where no option tells their values, and the class of each value."""
     if named and all(re.fullmatch(r"\d{1,4}", name, re.ASCII) for name in named.names):
         return named.names, {int(name): label for label, name in enumerate(named.names)}
-    if found == {0, IGNORED} and (named is None or len(named.names) > 1):
+    found = find_values() if named is None or len(named.names) > 1 else {}
+    if found.keys() == {0, IGNORED}:
         return named.names if named else ("0", str(IGNORED)), {0: 0, IGNORED: 1}
     if named:
         return named.names, {label: label for label in range(len(named.names))}
-    values = sorted(found - {IGNORED})
+    values = sorted(found.keys() - {IGNORED})
     if not values:
         there = f"but {IGNORED}, which is ignored" if found else "that can be read"
         raise DataError(f"{spec}: the label pictures have no value {there}; expected those of classes")
+    stray = [value for value in values if value >= len(values)]
+    if IGNORED in found and stray:
+        places = [f"{found[value][0]} has {value}" for value in stray[:_PLACES]]
+        raise DataError(
+            f"{spec}: the label pictures have the values {listed(sorted(found))}, and nothing tells their "
+            f"classes ({', '.join(places)}); expected 0, 1, 2, ... without gaps beside {IGNORED}, which "
+            f"is then ignored, or the class of each value, as in '{spec},values=0:0+255:1', or classes="
+        )
     return tuple(map(str, values)), {value: label for label, value in enumerate(values)}

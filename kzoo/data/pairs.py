@@ -4,9 +4,10 @@ A label picture is read as it is stored: indices of a palette, or grey of up to 
 only where all three channels are alike are they grey after all. Where 255 is no class it is ignored.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ IGNORED = 255  # the value of pixels without a class
 _GREY = ("1", "L", "I", "I;16", "I;16B", "I;16L")
 _NO_CLASS = -2
 _TOLD = 10  # values that a message lists
+_EXPECTED = "a label picture (PNG, say) of palette indices or grey values"
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ def read_values(path: Path) -> np.ndarray:
             picture.load()
             return _values(picture)
     except Exception as error:  # as in read_picture
-        expected = "a label picture (PNG, say) of palette indices or grey values"
-        raise DataError(f"{path}: {told_of(error)}; expected {expected}") from error
+        raise DataError(f"{path}: {told_of(error)}; expected {_EXPECTED}") from error
 
 
 def _values(picture: Image.Image) -> np.ndarray:
@@ -84,7 +85,19 @@ def _values(picture: Image.Image) -> np.ndarray:
 
 
 def scan_labels(path: Path) -> Scan:
-    """The size of a label picture, and the values that occur in it; raises as `read_values`."""
+    """The size of a label picture, and the values that occur in it; raises as `read_values`.
+
+    A file that has not changed since is not decoded again.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: {told_of(error)}; expected {_EXPECTED}") from error
+    return _scan(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=2**16)
+def _scan(path: Path, _time: int, _size: int) -> Scan:
     values = read_values(path)
     return Scan(values.shape, frozenset(np.flatnonzero(np.bincount(values.reshape(-1))).tolist()))
 
@@ -96,7 +109,6 @@ def open_pairs(
     faults: Faults,
     *,
     strict: bool = False,
-    scan: Callable[[Path], Scan] = scan_labels,
 ) -> Split:
     """A split of the faultless pairs. All label pictures are looked through, and none is kept.
 
@@ -106,12 +118,11 @@ def open_pairs(
         class_of_value: the class that a value stands for, -1 for one that is ignored.
         faults: to be told; this closes them.
         strict: whether a single fault is a DataError.
-        scan: `scan_labels`, or what knows its answers already.
     """
 
     def check(pair: Pair) -> tuple[int, int] | str:
         try:
-            return pair.fault or _check(pair, class_of_value, scan)
+            return pair.fault or _check(pair, class_of_value)
         except DataError as error:
             return str(error)
 
@@ -146,10 +157,10 @@ def open_pairs(
     )
 
 
-def _check(pair: Pair, class_of_value: Mapping[int, int], scan: Callable[[Path], Scan]) -> tuple[int, int]:
+def _check(pair: Pair, class_of_value: Mapping[int, int]) -> tuple[int, int]:
     """Height and width of both pictures; a DataError says what is wrong with them."""
     height, width = check_picture(pair.picture)
-    size, values = scan(pair.label)
+    size, values = scan_labels(pair.label)
     if size != (height, width):
         expected = f"{width} x {height}, the size of {pair.picture}"
         raise DataError(f"{pair.label}: a picture of {size[1]} x {size[0]} pixels; expected {expected}")
@@ -163,11 +174,11 @@ def _unknown(path: Path, values: Sequence[int], class_of_value: Mapping[int, int
     known = sorted(value for value, label in class_of_value.items() if label >= 0)
     ignored = sorted(value for value, label in class_of_value.items() if label < 0)
     of_no_class = "a value" if len(values) == 1 else "values"
-    told = f"{path}: {of_no_class} of no class, {_listed(values)}; expected {_listed(known)}"
-    return f"{told}, or {_listed(ignored)}, which is ignored" if ignored else told
+    told = f"{path}: {of_no_class} of no class, {listed(values)}; expected {listed(known)}"
+    return f"{told}, or {listed(ignored)}, which is ignored" if ignored else told
 
 
-def _listed(values: Sequence[int]) -> str:
+def listed(values: Sequence[int]) -> str:
     """Sorted values as a message has them."""
     if len(values) > 2 and values[-1] - values[0] == len(values) - 1:
         return f"{values[0]} to {values[-1]}"

@@ -1,9 +1,12 @@
+import os
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from kzoo.data import pairs as label_pictures
 from kzoo.data.faults import DataError, DataWarning
 from kzoo.data.source import open_source, open_split
 
@@ -14,6 +17,7 @@ class Pairs:
     def __init__(self, path):
         self.path = path
         self.spec = f"folder:{path}"
+        self.times = count(10**18)  # files written one right after the other may else have the same
 
     def put(self, name, labels, folder="", image="image", label="label", size=None):
         labels = np.array(labels, np.uint8)
@@ -21,6 +25,7 @@ class Pairs:
             path = self.path / folder / side / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(path)
+            os.utime(path, ns=(next(self.times),) * 2)
 
     def open(self, options="", **others):
         return open_source(self.spec + options, task="segmentation", **others)
@@ -49,6 +54,42 @@ def test_values_are_the_classes_and_255_is_ignored(pairs):
     assert [len(classes) for classes in split.classes] == [0, 0]
     assert split.sizes == ((1, 3),) * 2
     assert split.read(0).shape == (1, 3, 3)
+
+
+def test_255_beside_values_with_gaps_is_not_silently_ignored(pairs):
+    """An antialiased pixel of a picture of 0 and 255 must not make 255 what is not to be learnt."""
+    for number in range(3):
+        pairs.put(str(number), [[0, 255]])
+    pairs.put("9", [[0, 254, 255]])
+    with pytest.raises(DataError) as raised:
+        pairs.open()
+    for told in ("values 0, 254, 255", "label/9.png has 254", "values=0:0+255:1", "classes="):
+        assert told in str(raised.value)
+    assert "label/1.png" not in str(raised.value)
+    assert labels_of(pairs.open(",values=0:0+254:1+255:1"))[-1] == [[0, 1, 1]]
+    assert labels_of(pairs.open(classes=["0", "254"]))[-1] == [[0, 1, -1]]
+    pairs.put("9", [[1, 1, 255]])
+    assert labels_of(pairs.open())[-1] == [[1, 1, -1]]  # 0 and 1 in all
+    for number in range(3):
+        pairs.put(str(number), [[1, 255]])
+    with pytest.raises(DataError, match=r"values 1, 255, .*label/\d.png has 1\)"):
+        pairs.open()
+
+
+def test_label_pictures_are_looked_through_once_and_only_if_it_matters(pairs, monkeypatch):
+    for number in range(4):
+        pairs.put(str(number), [[0, 1]])
+    read, scanned = label_pictures.read_values, []
+    monkeypatch.setattr(label_pictures, "read_values", lambda path: scanned.append(path.name) or read(path))
+    for options, others in (("", {"classes": ["1", "0"]}), ("", {"classes": ["a"]}), (",values=0:0+1:1", {})):
+        assert pairs.open(options, **others).info.splits["all"] == 4
+        assert not scanned
+    for _ in range(3):
+        assert len(pairs.open().split("all")) == 4
+        assert sorted(scanned) == ["0.png", "1.png", "2.png", "3.png"]
+    pairs.put("2", [[0, 2]])
+    assert pairs.open().info.classes == ("0", "1", "2")
+    assert scanned[4:] == ["2.png"]
 
 
 def test_0_and_255_alone_are_two_classes(pairs):
