@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data.faults import DataError, Faults
-from kzoo.data.folder import SPLITS, Names, files, folders, in_order, natural
+from kzoo.data.folder import SPLITS, Names, files, folders, in_order, is_picture, natural
 from kzoo.data.pictures import check_picture, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, draw_splits
 
@@ -30,7 +30,7 @@ class FolderClasses:
         found = folders(directory)
         if not found:
             raise DataError(f"{spec}: there is no folder in {directory}; expected {_LAYOUT}")
-        if any(path.name in SPLITS or folders(path) for path in found):
+        if any(map(folders, found)) or all(path.name in SPLITS for path in found):
             there = in_order({path.name: _classes_of(spec, path) for path in found})
             splits = {name: _alternating(by_class) for name, by_class in there.items()}
         else:
@@ -59,6 +59,7 @@ class FolderClasses:
             else:
                 kept.append((path, size))
         faults.close(len(listed), strict=strict)
+        self._check_folders({path.parent for path in listed} - {path.parent for path, _ in kept})
         classes = [self.info.classes.index(path.parent.name) for path, _ in kept]
         return Split(
             name=name,
@@ -68,6 +69,13 @@ class FolderClasses:
             sizes=tuple(size for _, size in kept),
             read=lambda index: read_picture(kept[index][0]),
         )
+
+    def _check_folders(self, missing: set[Path]) -> None:
+        """Refuses a folder of which no picture is left, unless there are whole ones in other splits."""
+        for folder in sorted(missing):
+            if not any(isinstance(_check(path), tuple) for path in files(folder)):
+                told = f"{self.info.spec}: no picture of {folder} can be read"
+                raise DataError(f"{told}; expected one at least, or no such folder")
 
 
 def _check(path: Path) -> tuple[int, int] | str:
@@ -84,7 +92,7 @@ def _classes_of(spec: str, directory: Path) -> dict[str, list[Path]]:
     if not by_class:
         raise DataError(f"{spec}: there is no folder of a class in {directory}; expected {_LAYOUT}")
     for name, paths in by_class.items():
-        if not paths:
+        if not any(is_picture(path) or isinstance(_check(path), tuple) for path in paths):
             raise DataError(f"{spec}: there is no picture in {directory / name}; expected those of its class")
     return by_class
 

@@ -201,10 +201,14 @@ def check_split(info: Info, name: str) -> None:
 
 
 def draw_splits(names: Iterable[str]) -> dict[str, list[str]]:
-    """Splits where nobody made any, drawn from the names alone: the same on every machine."""
+    """Splits where nobody made any, drawn from the names alone: the same on every machine.
+
+    A tenth is for each of test and val, rounded up, but of one or two pictures the last one is to train on.
+    """
     drawn = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
     tenth = math.ceil(len(drawn) / 10)
-    parts = drawn[:tenth], drawn[tenth : 2 * tenth], drawn[2 * tenth :]
+    first, second = (min(end, max(0, len(drawn) - 1)) for end in (tenth, 2 * tenth))
+    parts = drawn[:first], drawn[first:second], drawn[second:]
     test, val, train = map(sorted, parts)
     splits = {"train": train, "val": val, "test": test, "all": sorted(drawn)}
     return {split: part for split, part in splits.items() if part}

@@ -99,9 +99,61 @@ def test_folders_without_classes_or_pictures(put, tmp_path):
         open_source(put(".", ["1.png"]))
     with pytest.raises(DataError, match="there is no folder of a class in .*train; expected DIR/SPLIT/CLASS"):
         open_source(put("train", ["1.png"]))
+    with pytest.raises(DataError, match="there is no folder of a class in .*train; expected DIR/SPLIT/CLASS"):
+        open_source(put("val", ["1.png"]))
     put("train/cat", ["1.png"])
+    with pytest.raises(DataError, match="there is no folder of a class in .*val; expected DIR/SPLIT/CLASS"):
+        open_source(f"folder:{tmp_path}")
+    put("val/cat", ["1.png"])
     with pytest.raises(DataError, match=r"there is no picture in .*train/dog; expected those of its class"):
         open_source(put("train/dog", []))
+
+
+def test_a_class_may_be_called_like_a_split(put):
+    put("bus", ["1.png", "2.png"])
+    put("car", ["1.png"])
+    source = open_source(put("train", ["1.png"]))
+    assert source.info.classes == ("bus", "car", "train")
+    assert source.info.splits["all"] == 4
+
+
+def test_a_class_folder_needs_a_picture(put, tmp_path):
+    put("train/cat", [f"{number}.png" for number in range(30)])
+    spec = put("train/dog", [])
+    (tmp_path / "train/dog/notes.txt").write_text("none")
+    with pytest.raises(DataError, match="there is no picture in .*train/dog; expected those of its class"):
+        open_source(spec)
+    put("train/dog", ["1.png"])
+    (tmp_path / "train/dog/1.png").rename(tmp_path / "train/dog/1.jfif")  # a picture by another name
+    source = open_source(spec)
+    with pytest.warns(DataWarning, match="notes.txt"):
+        assert len(source.split("train")) == 31
+
+
+def test_a_class_keeps_a_picture_when_faults_are_left_out(put, tmp_path):
+    put("cat", [f"{number}.png" for number in range(60)])
+    spec = put("dog", ["1.png", "2.png", "3.png"])
+    for name in ("1.png", "2.png"):
+        (tmp_path / "dog" / name).write_text("none")
+    source = open_source(spec)
+    with pytest.warns(DataWarning, match="2 faults in 2 of 63"):
+        assert len(source.split("all")) == 61
+    (tmp_path / "dog/3.png").write_text("none")
+    with (
+        pytest.warns(DataWarning, match="3 faults in 3 of 63"),
+        pytest.raises(DataError, match="no picture of .*/dog can be read; expected one at least"),
+    ):
+        source.split("all")
+
+
+def test_the_only_picture_of_a_class_is_to_train_on(put):
+    put("a", ["1.png"])
+    put("b", ["1.png", "2.png"])
+    source = open_source(put("c", ["1.png", "2.png", "3.png"]))
+    classes = {name: Counter(np.ravel(source.split(name).classes).tolist()) for name in source.info.splits}
+    assert classes["train"] == {0: 1, 1: 1, 2: 1}
+    assert classes["test"] == {1: 1, 2: 1}
+    assert classes["val"] == {2: 1}
 
 
 def test_what_is_hidden_does_not_count(put, tmp_path):

@@ -263,7 +263,7 @@ def test_pictures_and_annotations_side_by_side(tmp_path):
         (tmp_path / f"{name}.xml").write_text(annotation())
         Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / f"{name}.jpg")
     source = open_source(f"voc:{tmp_path}")
-    assert source.info.splits == {"val": 1, "test": 1, "all": 2}
+    assert source.info.splits == {"train": 1, "test": 1, "all": 2}
     assert source.split("all").names == (str(tmp_path / "a_1.jpg"), str(tmp_path / "b 1.jpg"))
 
 
