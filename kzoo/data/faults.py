@@ -4,11 +4,15 @@ What is faulty is left out, counted, and told once with its first ten places. Wh
 pictures have a fault the data as a whole is not to be trusted: an error, as is any fault with `strict=True`.
 """
 
+import os
+import sys
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 
 PLACES_TOLD = 10  # how many places a message lists
 FAULTY_PICTURES_ALLOWED = 10  # one picture in so many may have faults
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 class DataError(ValueError):
@@ -77,4 +81,12 @@ class Faults:
             head = f"{self.source}: {count}, which is more than a tenth. Please mend the data:"
             raise DataError("\n".join([head, *told]))
         head = f"{self.source}: {count}. What is faulty is left out:"
-        warnings.warn("\n".join([head, *told]), DataWarning, stacklevel=5)  # load's caller
+        warnings.warn("\n".join([head, *told]), DataWarning, stacklevel=_level_outside())
+
+
+def _level_outside() -> int:
+    """The `stacklevel` with which a warning of the caller points to the code that called the zoo."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level

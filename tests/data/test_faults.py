@@ -1,8 +1,12 @@
 import warnings
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import kzoo.data
 from kzoo.data.faults import DataError, DataWarning, Faults, shortened
+from kzoo.data.source import open_source, open_split
 
 
 def collect(count, *, pictures_of=lambda number: f"picture{number}"):
@@ -52,6 +56,39 @@ def test_faults_of_one_picture_make_one_faulty_picture():
 def test_strict_allows_none():
     with pytest.raises(DataError, match=r"1 fault in 1 of 1000 pictures.*strict=True[\s\S]*a0\.xml"):
         collect(1).close(1000, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "folders", "task"),
+    [
+        ("folder", ("cat",), "classification"),
+        ("folder", ("image", "label"), "segmentation"),
+        ("voc", ("JPEGImages", "SegmentationClass"), "segmentation"),
+        ("voc", ("JPEGImages", "Annotations"), "detection"),
+    ],
+)
+def test_a_warning_points_to_whoever_asked_for_the_data(tmp_path, spec, folders, task):
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+        for number in range(12):
+            file = tmp_path / folder / f"{number}.png"
+            if folder == "Annotations":
+                box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax></bndbox>"
+                text = f"<annotation><object><name>a</name>{box}</object></annotation>"
+                file.with_suffix(".xml").write_text(text)
+            else:
+                Image.fromarray(np.full([4, 5], number % 2, np.uint8)).save(file)
+    (tmp_path / folders[0] / "3.png").write_text("none")
+    spec = f"{spec}:{tmp_path}"
+    source = open_source(spec, task=task)
+    for ask in (
+        lambda: source.split("all"),
+        lambda: open_split(source, "all[:11]"),
+        lambda: kzoo.data.load(spec, split="all", task=task, image_size=(4, 5)),
+    ):
+        with pytest.warns(DataWarning, match="1 fault in 1 of 1") as warned:
+            ask()
+        assert [told.filename for told in warned] == [__file__]
 
 
 def test_data_error_is_a_value_error():
