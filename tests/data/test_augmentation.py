@@ -312,13 +312,16 @@ def test_deformed_labels_and_borders_stay_with_their_picture(seed, kept_at):
     assert ((image == 114) == (labels == 0)).mean() > 0.98
 
 
-def test_displacements_are_smooth_and_as_strong_as_told():
-    """A picture that tells the place of each pixel tells where it was taken from."""
+@pytest.mark.parametrize("larger", [1, 2])
+def test_displacements_are_smooth_and_as_strong_as_told(larger):
+    """A picture that tells the place of each pixel tells where it was taken from, kept larger or not."""
     rows, columns = np.mgrid[:64, :64]
     places = np.stack([rows, columns, rows], axis=-1) * 3 + 20
+    kept = places.repeat(larger, 0).repeat(larger, 1)
+    given = example(kept, original_size=(64, 64))
     drawn = []
     for seed in range(40):
-        got = run(example(places), [seed, 2], (64, 64), replace(STILL, elastic=3.0))["images"]
+        got = run(given, [seed, 2], (64, 64), replace(STILL, elastic=3.0))["images"]
         moved = (got.astype(float) - places)[..., :2] / 3
         drawn.append(moved[32, 32])
         assert np.abs(np.diff(moved[20:44, 20:44], axis=0)).max() < 1.5
