@@ -76,7 +76,7 @@ class FolderPairs:
         return open_pairs(name, pairs, self._class_of_value, faults, strict=strict)
 
     def _find_values(self) -> dict[int, list[Path]]:
-        """The values of all label pictures and the files with each; faults wait for their split to be opened."""
+        """All values of label pictures and the files with each; faults are told when a split is opened."""
         labels = [pair.label for pairs in self._pairs.values() for pair in pairs if pair.label]
         files_of_value = defaultdict(list)
         with ThreadPoolExecutor() as pool:
