@@ -15,6 +15,7 @@ import kzoo
 from kzoo.checks import check_choice, check_directory, check_integer, check_number
 from kzoo.command_line import errors_told
 
+ImageSize = Annotated[tuple[int, ...], tyro.conf.arg(metavar="HEIGHT WIDTH", help_behavior_hint="")]
 Labels = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
 
 
@@ -48,16 +49,18 @@ def export(
 ) -> None:
     """Exports a trained model as the next version of a SavedModel, for TF Serving.
 
+    The size that a run fitted its pictures into is kept beside the labels.
+
     Args:
         model: a .keras file, or a run such as runs/NAME.
         directory: where its versions go, such as saved_models/NAME.
         labels: the names of the classes, in their order; by default those of the run.
     """
-    from kzoo.trained import open_keras, run_classes
+    from kzoo.trained import open_keras, run_classes, run_image_size
 
     check_directory(directory)  # first, because opening the model takes seconds
-    labels = labels or run_classes(model)
-    print(kzoo.export(open_keras(model), directory, labels=labels))
+    labels, image_size = labels or run_classes(model), run_image_size(model)
+    print(kzoo.export(open_keras(model), directory, labels, image_size))
 
 
 def predict(
@@ -70,6 +73,7 @@ def predict(
     output: Path,
     labels: Labels = (),
     score_threshold: float = 0.3,
+    image_size: ImageSize = (),
 ) -> None:
     """Asks a model about pictures: draws what it answers, and writes predictions.json.
 
@@ -82,20 +86,23 @@ def predict(
         output: the directory to write to.
         labels: the names of the classes, in their order; by default those of the export or of the run.
         score_threshold: objects with a lower score are left out.
+        image_size: height and width that pictures are fitted into, where the model takes any; by default
+            those of the run that it is from, else the pictures'.
     """
     check_number("score_threshold", score_threshold, 0, 1)
     from kzoo.prediction import drawings, predict_files
     from kzoo.trained import open_trained
 
     drawn = drawings(pictures, output)  # first, because opening the model takes seconds
-    predict_files(open_trained(model, labels or None), drawn, output, score_threshold)
+    trained = open_trained(model, labels or None, image_size or None)
+    predict_files(trained, drawn, output, score_threshold)
 
 
 def evaluate(
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     data: str,
     split: str = "test",
-    image_size: Annotated[tuple[int, ...], tyro.conf.arg(metavar="HEIGHT WIDTH", help_behavior_hint="")] = (),
+    image_size: ImageSize = (),
     batch_size: int = 8,
     max_detections: int = 100,
 ) -> None:
@@ -108,7 +115,8 @@ def evaluate(
         model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME.
         data: shapes, voc:DIR, coco:DIR, coco:INSTANCES.json,IMAGE_DIR or folder:DIR.
         split: the part of the data; all[24:] is the split all without its first 24 pictures.
-        image_size: height and width that the model is given, where it takes any; by default the pictures'.
+        image_size: height and width that pictures are fitted into, where the model takes any; by default
+            those of the run that it is from, else the pictures'.
         batch_size: pictures at a time.
         max_detections: how many of a picture's detections count, of each class the best.
     """
@@ -116,15 +124,13 @@ def evaluate(
     from kzoo.data import open_source
     from kzoo.trained import open_trained
 
-    trained = open_trained(model)
-    if None not in trained.input_size:
-        if image_size and image_size != trained.input_size:
-            raise ValueError(f"image_size={image_size}: {model} takes {trained.input_size}.")
-        image_size = trained.input_size
+    trained = open_trained(model, image_size=image_size or None)
     task = trained.task
-    if task in ("box_regression", "instance_segmentation") and task not in kzoo.data.info(data).tasks:
+    of_objects = task in ("box_regression", "instance_segmentation")
+    source = open_source(data, task=None if of_objects else task).info
+    if of_objects and task not in source.tasks:
         task = "detection"
-    classes = open_source(data, task=task).info.classes
+    classes = source.classes
     if trained.labels and not set(classes) <= set(trained.labels):
         raise ValueError(
             f"{data} has classes that {model} does not know: "
@@ -135,7 +141,7 @@ def evaluate(
         data,
         split=split,
         task=task,
-        image_size=image_size or None,
+        image_size=None if None in trained.input_size else trained.input_size,
         batch_size=batch_size,
         classes=trained.labels,
     )

@@ -124,7 +124,7 @@ def find_objects(
     """What a model finds in one picture of any size.
 
     Args:
-        model: a detector. Where it takes one size only, the picture is letterboxed to it.
+        model: a detector. Where it has an input size, the picture is letterboxed to it.
         picture: uint8 [H, W, 3].
         score_threshold: objects with a lower score are left out.
 
@@ -147,7 +147,7 @@ def find_pixels(model: Trained, picture: np.ndarray) -> np.ndarray:
     """The probability of each class at each pixel of one picture of any size.
 
     Args:
-        model: for segmentation. Where it takes one size only, the picture is letterboxed to it.
+        model: for segmentation. Where it has an input size, the picture is letterboxed to it.
         picture: uint8 [H, W, 3].
 
     Returns:

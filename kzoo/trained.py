@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import kzoo
+from kzoo.image_size import check_image_size
 from kzoo.tasks import task_of
 from kzoo.tiles import for_whole_pictures
 
@@ -26,7 +27,8 @@ class Trained:
     Args:
         predict: from pictures [B, H, W, 3] to a dict of answers.
         labels: the names of its classes, where they are known.
-        input_size: height and width that it takes, or (None, None) where it takes any.
+        input_size: height and width that pictures are fitted into for it, or (None, None) where it is asked
+            about them as they are.
         num_classes: the number of its classes, where it is known.
         task: what it is for, one of `kzoo.tasks.TASKS`.
     """
@@ -38,28 +40,36 @@ class Trained:
     task: str = "detection"
 
 
-def open_trained(path: Path, labels: tuple[str, ...] | None = None) -> Trained:
+def open_trained(
+    path: Path, labels: tuple[str, ...] | None = None, image_size: tuple[int, int] | None = None
+) -> Trained:
     """Opens a `.keras` file, the directory of a run that has one, or an export.
 
     A model that answers only for the middle of tiles (a U-Net with padding="valid") becomes one that answers
-    for whole pictures of any size.
+    for whole pictures of any size. What takes any size is asked at the scale that it learned at, tiles too:
+    pictures are fitted into the size that the run or the export tells, and left as they are if none is told.
 
     Args:
         path: `model.keras`, `runs/NAME` or `saved_models/NAME`.
         labels: the names of the classes, by default those of the export or of the run.
+        image_size: height and width that pictures are fitted into, where the model takes any.
 
     Raises:
-        ValueError: there is no model at `path`, or it has another number of classes than there are labels.
+        ValueError: there is no model at `path`, it has another number of classes than there are labels, or
+            it takes another size than `image_size`.
     """
+    if image_size is not None:
+        check_image_size(image_size)
     if path.is_dir() and not list(path.glob("*.keras")):
         if not [*path.glob("saved_model.pb"), *path.glob("*/saved_model.pb")]:
             raise ValueError(f"{path}: there is no model in it; {EXPECTED}.")
         served = kzoo.load(path)
-        known, predict, size = served.labels, served.predict, served.input_shape[:2]
+        known, learned_at = served.labels, served.image_size
+        predict, size = served.predict, served.input_shape[:2]
         answers, task = served.answers, task_of(served.answers)
         num_classes = len(known) if known else None
     else:
-        known = run_classes(path)
+        known, learned_at = run_classes(path), run_image_size(path)
         model = open_keras(path)
         predict, size = model.predict_on_batch, tuple(model.input["images"].shape[1:3])
         answers, task = model.output, task_of_model(model)
@@ -74,6 +84,10 @@ def open_trained(path: Path, labels: tuple[str, ...] | None = None) -> Trained:
     if task == "segmentation":
         whole = for_whole_pictures(predict, size, answers["probabilities"].shape[1:3])
         predict, size = whole, size if whole is predict else (None, None)
+    if None in size:
+        size = image_size or learned_at or size
+    elif image_size not in (None, size):
+        raise ValueError(f"image_size={image_size}: {path} takes {size}.")
     return Trained(predict, names, size, num_classes, task)
 
 
@@ -97,15 +111,40 @@ def run_classes(path: Path) -> tuple[str, ...] | None:
     Raises:
         ValueError: its `settings.json` is no JSON.
     """
-    file = (path if path.is_dir() else path.parent) / "settings.json"
-    if not file.is_file():
+    classes = _run_settings(path).get("classes")
+    return tuple(classes) if classes else None
+
+
+def run_image_size(path: Path) -> tuple[int, int] | None:
+    """Height and width that a run fitted its pictures into, as its `settings.json` has it, or None.
+
+    Args:
+        path: the directory of the run, or the `.keras` file in it.
+
+    Raises:
+        ValueError: its `settings.json` is no JSON, or has something else for a size.
+    """
+    image_size = _run_settings(path).get("image_size")
+    if image_size is None:
         return None
+    check_image_size(image_size, f"{_settings_file(path)}: ")
+    return tuple(image_size)
+
+
+def _settings_file(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent) / "settings.json"
+
+
+def _run_settings(path: Path) -> dict:
+    """What a run wrote down in its `settings.json`; nothing where there is none."""
+    file = _settings_file(path)
+    if not file.is_file():
+        return {}
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: no JSON ({error}); expected what a run wrote.") from error
-    classes = settings.get("classes") if isinstance(settings, dict) else None
-    return tuple(classes) if classes else None
+    return settings if isinstance(settings, dict) else {}
 
 
 def open_keras(path: Path) -> "ZooModel":

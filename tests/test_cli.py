@@ -100,10 +100,17 @@ def use(monkeypatch):
         }
 
     def use(**changes):
+        asked = []
         model = Trained(
             **{"predict": predict, "labels": None, "input_size": (64, 64), "num_classes": 5} | changes
         )
-        monkeypatch.setattr(trained, "open_trained", lambda path, labels=None: model)
+
+        def open_trained(path, labels=None, image_size=None):
+            asked.append(image_size)
+            return model
+
+        monkeypatch.setattr(trained, "open_trained", open_trained)
+        return asked
 
     return use
 
@@ -233,8 +240,6 @@ def test_eval_of_pixels_from_one_end_to_the_other(capsys, use):
             (),
             "does not know: circle, square, triangle, star, ring; it knows dog.",
         ),
-        ({}, ("--image-size", "32", "32"), "image_size=(32, 32): model.keras takes (64, 64)"),
-        ({"input_size": (None, None)}, ("--image-size", "32"), "image_size=(32,): give (height, width)"),
         ({}, ("--split", "valid"), 'shapes: split="valid": unknown. Nearest: "val"'),
     ],
 )
@@ -254,6 +259,33 @@ def test_predict(capsys, use, tmp_path):
     status, out, _ = run(capsys, "predict", str(picture), "--model", "model.keras", "--output", str(output))
     assert (status, out) == (0, f"{picture}: 0 found, drawn in {output / 'picture.png'}\n")
     assert sorted(path.name for path in output.iterdir()) == ["picture.png", "predictions.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [((), None), (("--image-size", "32", "48"), (32, 48)), (("--image-size", "9"), (9,))],
+)
+def test_both_hand_the_size_of_pictures_on(capsys, use, tmp_path, arguments, size):
+    asked = use()
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (50, 40)).save(picture)
+    predict = ("predict", str(picture), "--model", "m", "--output", str(tmp_path / "out"), *arguments)
+    assert run(capsys, *predict)[0] == 0
+    assert run(capsys, "eval", "m", "--data", "shapes", "--split", "val[:2]", *arguments)[0] == 0
+    assert asked == [size, size]
+
+
+def test_eval_fits_pictures_into_the_size_that_the_model_is_asked_at(capsys, use):
+    sizes = []
+
+    def predict(images):
+        sizes.append(images.shape[1:3])
+        return {"probabilities": np.eye(5, dtype=np.float32)[np.zeros(len(images), int)]}
+
+    for size, given in (((32, 48), (32, 48)), ((None, None), (128, 128))):
+        use(predict=predict, task="classification", input_size=size)
+        assert run(capsys, "eval", "m", "--data", "shapes", "--split", "val[:2]")[0] == 0
+        assert sizes.pop() == given
 
 
 def test_predict_on_what_is_no_picture(capsys, use, tmp_path):

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import keras
@@ -6,6 +7,9 @@ import pytest
 
 import kzoo
 from kzoo.cli import main
+from kzoo.data.resize import letterbox
+from kzoo.evaluation import own_probabilities
+from kzoo.prediction import find_pixels
 from kzoo.trained import open_keras, open_trained, run_classes
 
 OPTIONS = {
@@ -50,14 +54,15 @@ def test_an_export_answers_as_the_file_that_it_was_made_from(run, tmp_path, caps
         np.testing.assert_allclose(values, saved[name], atol=1e-4)
 
 
-def of_answers(**answers):
+def of_answers(size=(20, 12), **answers):
     """A model that nobody registered, of one kind of answer for each name."""
-    images = keras.Input((20, 12, 3), name="images")
+    images = keras.Input((*size, 3), name="images")
     kinds = {
         "boxes": lambda: keras.layers.GlobalAveragePooling2D()(images)[:, None],
         "num_detections": lambda: keras.layers.GlobalAveragePooling2D()(images)[:, 0],
         "masks": lambda: images,
         "probabilities": lambda: keras.layers.GlobalAveragePooling2D()(images),
+        "probabilities of pixels": lambda: keras.layers.Rescaling(1 / 255)(images),
         "probabilities of tiles": lambda: keras.layers.AveragePooling2D((5, 3), strides=1)(images),
     }
     return kzoo.ZooModel({"images": images}, {name: kinds[kind]() for name, kind in answers.items()})
@@ -99,6 +104,43 @@ def test_a_model_of_tiles_answers_for_whole_pictures(tmp_path):
         answers = trained.predict(images)
         np.testing.assert_allclose(answers["probabilities"], windows.mean(axis=(-2, -1)), rtol=1e-5)
         assert answers["classes"].shape == (2, 30, 25)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("pixels", (None, None)), ("tiles", (20, 12))])
+def test_what_takes_any_size_is_asked_at_the_scale_that_it_learned_at(tmp_path, capsys, kind, size):
+    """Of a run, of its export by `kzoo export`, and of its file without the run's settings."""
+    run = tmp_path / "run"
+    run.mkdir()
+    of_answers(size, probabilities=f"probabilities of {kind}").save(run / "model.keras")
+    assert open_trained(run).input_size == (None, None)
+    assert open_trained(run, image_size=(9, 7)).input_size == (9, 7)
+    (run / "settings.json").write_text(json.dumps({"image_size": [40, 24]}))
+    main(["export", str(run), str(tmp_path / "served")])
+    for path in (run, run / "model.keras", tmp_path / "served"):
+        trained = open_trained(path)
+        assert trained.input_size == (40, 24)
+        picture = np.random.default_rng(0).integers(0, 256, [33, 30, 3], dtype=np.uint8)
+        given, scale = letterbox(picture, (40, 24))
+        own = own_probabilities(trained.predict(given[None])["probabilities"][0], scale, np.array([33, 30]))
+        np.testing.assert_allclose(find_pixels(trained, picture), own)
+        assert open_trained(path, image_size=(9, 7)).input_size == (9, 7)
+
+
+def test_what_takes_one_size_keeps_it(run, tmp_path):
+    shutil.copy(run / "model.keras", tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps({"image_size": [40, 24]}))
+    assert open_trained(tmp_path).input_size == (64, 96)
+    assert open_trained(tmp_path, image_size=(64, 96)).input_size == (64, 96)
+    with pytest.raises(ValueError, match=r"^image_size=\(40, 24\): .* takes \(64, 96\)"):
+        open_trained(tmp_path, image_size=(40, 24))
+
+
+def test_a_size_that_is_none(tmp_path):
+    with pytest.raises(ValueError, match=r"^image_size=\(32,\): give \(height, width\)"):
+        open_trained(tmp_path / "gone.keras", image_size=(32,))
+    (tmp_path / "settings.json").write_text('{"image_size": 32}')
+    with pytest.raises(ValueError, match=r"settings\.json: image_size=32: give \(height, width\)"):
+        open_trained(tmp_path / "gone.keras")
 
 
 def test_answers_of_no_task(tmp_path):

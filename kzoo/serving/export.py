@@ -9,12 +9,19 @@ import keras
 import tensorflow as tf
 
 from kzoo.checks import check_directory
+from kzoo.image_size import check_image_size
 from kzoo.serving.versions import versions
 
 LABELS_FILE = "labels.txt"
+IMAGE_SIZE_FILE = "image_size.txt"
 
 
-def export(model: keras.Model, directory: str | os.PathLike, labels: Sequence[str] | None = None) -> Path:
+def export(
+    model: keras.Model,
+    directory: str | os.PathLike,
+    labels: Sequence[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Path:
     """Writes a model as the next version of a served model.
 
     The SavedModel's signature `serving_default` goes from `images`, float32 `[B, H, W, 3]` in 0-255, to the
@@ -25,12 +32,15 @@ def export(model: keras.Model, directory: str | os.PathLike, labels: Sequence[st
         model: a trained model of the zoo.
         directory: the served model's folder; made when it is not there. Version folders in it are numbers.
         labels: the names of the classes in their order, kept as `assets/labels.txt`.
+        image_size: height and width that pictures were fitted into as it learned, for a model that takes any:
+            kept as `assets/image_size.txt`, so that `kzoo predict` asks it at that scale.
 
     Returns:
         The new version folder, `directory/1` when it is the first.
 
     Raises:
-        ValueError: `directory` is a file or lies in one, or there are not as many labels as classes.
+        ValueError: `directory` is a file or lies in one, there are not as many labels as classes, or
+            `image_size` is not two whole numbers of pixels.
         TypeError: `labels` is one string.
 
     Example:
@@ -39,10 +49,12 @@ def export(model: keras.Model, directory: str | os.PathLike, labels: Sequence[st
     directory = Path(directory)
     check_directory(directory)
     _check_labels(model, labels)
+    if image_size is not None:
+        check_image_size(image_size)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=directory) as temporary:
         written = Path(temporary) / "model"
-        _write(model, written, labels)
+        _write(model, written, labels, image_size)
         return _move_to_next_version(written, directory)
 
 
@@ -57,7 +69,9 @@ def _check_labels(model: keras.Model, labels: Sequence[str] | None) -> None:
         raise ValueError(f"labels={list(labels)}: {len(labels)} names, but the model has {expected} classes.")
 
 
-def _write(model: keras.Model, path: Path, labels: Sequence[str] | None) -> None:
+def _write(
+    model: keras.Model, path: Path, labels: Sequence[str] | None, image_size: tuple[int, int] | None
+) -> None:
     archive = keras.export.ExportArchive()
     archive.track(model)
     images = model.input["images"]
@@ -68,11 +82,12 @@ def _write(model: keras.Model, path: Path, labels: Sequence[str] | None) -> None
         input_signature=[tf.TensorSpec(images.shape, tf.float32, name="images")],
     )
     archive.write_out(str(path), verbose=False)
+    (path / "assets").mkdir(exist_ok=True)
     if labels is not None:
-        (path / "assets").mkdir(exist_ok=True)
-        (path / "assets" / LABELS_FILE).write_text(
-            "".join(f"{label}\n" for label in labels), encoding="utf-8"
-        )
+        text = "".join(f"{label}\n" for label in labels)
+        (path / "assets" / LABELS_FILE).write_text(text, encoding="utf-8")
+    if image_size is not None:
+        (path / "assets" / IMAGE_SIZE_FILE).write_text("{} {}\n".format(*image_size), encoding="ascii")
 
 
 def _move_to_next_version(written: Path, directory: Path) -> Path:

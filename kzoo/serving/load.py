@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kzoo.serving.export import LABELS_FILE
+from kzoo.serving.export import IMAGE_SIZE_FILE, LABELS_FILE
 from kzoo.serving.versions import versions
 
 
@@ -17,6 +17,8 @@ class ServedModel:
         path: the version folder.
         labels: the names of the classes, or None where they were not exported.
         input_shape: `(height, width, 3)` of the pictures that it takes; None where any will do.
+        image_size: height and width that pictures were fitted into as it learned, or None where that was not
+            exported.
         answers: name -> `tf.TensorSpec` of its answers, sorted by name.
     """
 
@@ -32,6 +34,10 @@ class ServedModel:
             tuple(labels.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
             if labels.is_file()
             else None
+        )
+        image_size = path / "assets" / IMAGE_SIZE_FILE
+        self.image_size = (
+            tuple(map(int, image_size.read_text(encoding="ascii").split())) if image_size.is_file() else None
         )
 
     def predict(self, images: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:

@@ -197,7 +197,8 @@ class Run:
         Raises:
             RuntimeError: the export does not answer as the model does, to 1e-4.
         """
-        self.exported = export(model, self.settings.export, self.classes)
+        image_size = getattr(self.settings, "image_size", None)
+        self.exported = export(model, self.settings.export, self.classes, image_size)
         images = _first_pictures(test)["images"]
         expected, served = (
             _whole(model, predict)(images)

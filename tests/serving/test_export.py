@@ -111,6 +111,21 @@ def test_versions_go_up(model, tmp_path):
     (directory / "9" / "saved_model.pb").touch()
     assert kzoo.load(directory).path == directory / "11"
     assert kzoo.load(directory / "11").labels is None
+    assert kzoo.load(directory / "11").image_size is None
+
+
+def test_the_size_that_it_learned_at_is_kept(model, tmp_path):
+    path = kzoo.export(model, tmp_path / "cells", image_size=(64, 80))
+    assert (path / "assets/image_size.txt").read_text() == "64 80\n"
+    assert kzoo.load(path).image_size == (64, 80)
+    assert kzoo.load(path).input_shape == (None, None, 3)
+
+
+@pytest.mark.parametrize("size", [(64,), (64, 0), (64, 1.5), 64, "64"])
+def test_a_size_that_is_none_leaves_nothing(tmp_path, size):
+    with pytest.raises(ValueError, match="^image_size="):
+        kzoo.export(Untouched(), tmp_path / "cells", image_size=size)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_version_that_appears_meanwhile_keeps_its_number(tmp_path, monkeypatch):

@@ -5,10 +5,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import kzoo
 from kzoo import visualize
-from kzoo.training import Run, Settings, run
+from kzoo.cli import main
+from kzoo.training import OwnPixels, Run, Settings, run
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +173,30 @@ def test_the_summary_of_any_task(settings, capsys, monkeypatch, name, data, metr
     out = capsys.readouterr().out
     assert [text for text in told if text not in out] == []
     assert ("confusion.png" in out) == ("classifi" in a_run.task)
+
+
+def test_the_first_command_to_try_next_asks_the_model_as_it_learned(tmp_path, capsys, monkeypatch, pictures):
+    places = {"output": tmp_path / "run", "export": tmp_path / "served"}
+    a_run = Run(OwnPixels(data="shapes", image_size=(48, 32), **places), ("ground", "cell"))
+    unet = kzoo.build("unet", num_classes=2, width=2, depth=1)
+    have(monkeypatch, {"mean_iou": 0.5, "Dice/ground": 0.5, "Dice/cell": 0.5})
+    a_run.model_name, a_run.task = "unet", "segmentation"
+    a_run.export(unet, pictures)
+    a_run.summary()
+    [step] = [line for line in capsys.readouterr().out.splitlines() if "kzoo predict" in line]
+    Image.fromarray(np.zeros([80, 100, 3], np.uint8)).save(tmp_path / "one.png")
+    asked = []
+    predict = kzoo.serving.ServedModel.predict
+
+    def spied(self, images):
+        asked.append(images.shape)
+        return predict(self, images)
+
+    monkeypatch.setattr(kzoo.serving.ServedModel, "predict", spied)
+    monkeypatch.chdir(tmp_path)
+    main(step.replace("PICTURES", "one.png").split()[1:])
+    assert asked == [(1, 48, 32, 3)]
+    assert Image.open(tmp_path / "found/one_classes.png").size == (100, 80)
 
 
 def test_of_many_classes_the_worst_are_told(settings, capsys, monkeypatch):
