@@ -18,12 +18,12 @@ from kzoo.checks import (
 )
 from kzoo.layers.batch_norm import BatchNorm
 from kzoo.layers.class_answers import ClassAnswers
-from kzoo.layers.spatial_transform import IdentityMap, SpatialTransform
+from kzoo.layers.spatial_transform import IDENTITY, SpatialTransform
 from kzoo.losses.classification import ClassificationLoss
 from kzoo.registry import register
 from kzoo.zoo_model import ZooModel
 
-LOCALISATION_CHANNELS = (16, 16, 32, 32)
+LOCALISATION_CHANNELS = (16, 32, 32)
 
 
 @register(
@@ -89,7 +89,7 @@ def spatial_transformer(
     check_number("dropout", dropout, least=0, most=0.49)
     check_normalization(normalization)
     check_number("label_smoothing", label_smoothing, least=0, most=1)
-    least_size = 2 ** len(LOCALISATION_CHANNELS)
+    least_size = 2 ** (1 + len(LOCALISATION_CHANNELS))
     check_input_shape(input_shape, stride=least_size)
     check_known_size(input_shape, "spatial_transformer")
 
@@ -116,6 +116,7 @@ def spatial_transformer(
 
 def localise(x: keras.KerasTensor, normalization: str | None) -> keras.KerasTensor:
     """The localisation network: where to look in each picture, `[B, 6]`; at first at all of it."""
+    x = layers.AveragePooling2D(2, name="localisation_half")(x)  # where to look takes no fine detail
     for i, count in enumerate(LOCALISATION_CHANNELS):
         x = layers.Conv2D(
             count,
@@ -131,10 +132,6 @@ def localise(x: keras.KerasTensor, normalization: str | None) -> keras.KerasTens
         x = layers.MaxPooling2D(2, name=f"localisation_pool_{i}")(x)
     x = layers.Flatten(name="localisation_flatten")(x)
     x = fully_connected(x, 32, normalization, name="localisation_dense")
-    return layers.Dense(
-        6,
-        kernel_initializer="zeros",
-        bias_initializer=IdentityMap(),
-        dtype="float32",
-        name="theta",
-    )(x)
+    departure = layers.Dense(6, kernel_initializer="zeros", dtype="float32", name="departure")(x)
+    # In tenths: the window is to move more slowly than the weights of the CNN that looks through it.
+    return layers.Rescaling(0.1, offset=IDENTITY, dtype="float32", name="theta")(departure)

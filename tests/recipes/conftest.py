@@ -22,7 +22,7 @@ def policy_as_before():
 
 @pytest.fixture
 def recipe(monkeypatch, tmp_path):
-    """Runs a recipe as the command line would, in a folder of its own, with other constants if they are given."""
+    """Runs a recipe as the command line would, in a folder of its own; constants can be others."""
     monkeypatch.chdir(tmp_path)
 
     def run(name, *arguments, of_rungs=None, **instead):
