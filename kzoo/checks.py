@@ -101,8 +101,8 @@ def check_input_shape(input_shape: object, stride: int) -> None:
     if any(side is not None and side < stride for side in sides):
         raise ValueError(
             f"input_shape={input_shape!r}: too small for the coarsest level, whose stride is {stride}; "
-            f"the least is ({stride}, {stride}, 3). Give larger pictures, or ask for fewer levels if the model "
-            "has a choice."
+            f"the least is ({stride}, {stride}, 3). Give larger pictures, or ask for fewer levels "
+            "if the model has a choice."
         )
 
 

@@ -57,7 +57,9 @@ def _pictures(paths: Sequence[Path]) -> Iterator[Path]:
             check_picture(path)
             yield path
             continue
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS)
+        files = sorted(
+            file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS and file.name[0] != "."
+        )
         if not files:
             raise DataError(
                 f"{path}: a folder without pictures; expected files named *{', *'.join(EXTENSIONS)}"

@@ -24,6 +24,8 @@ class Settings(training.OwnPixels):
 
     output: Path = Path("runs/unet_coco")
     export: Path = Path("saved_models/unet_coco")
+    batch_size: int = 4
+    learning_rate: float = 3e-3
     image_size: tuple[int, int] = (384, 384)
     splits: tuple[str, str, str] = ("train", "val", "val")
     crop: float = 2 / 3

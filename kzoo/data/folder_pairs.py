@@ -7,9 +7,10 @@ Which value stands for which class is
     other names                 are those of the values 0, 1, 2, ...
     none of this                makes each value that occurs a class, in their order, called as it is itself
 
-and 255 is ignored unless that makes it a class. Where nothing but 0 and 255 occurs and the spec does not tell
-their classes, they are two classes, and the first two names are theirs. Where nothing tells the classes and
-255 occurs, the other values must be 0, 1, 2, ... without gaps: else it may well be that 255 is a class too.
+and 255 is ignored unless that makes it a class, or `values=` leaves it out, which is a fault. Where nothing
+but 0 and 255 occurs and the spec does not tell their classes, they are two classes, and the first two names
+are theirs. Where nothing tells the classes and 255 occurs, the other values must be 0, 1, 2, ... without
+gaps: else it may well be that 255 is a class too.
 """
 
 import re
@@ -47,6 +48,7 @@ class FolderPairs:
         values: str | None = None,
         named: Names | None = None,
     ) -> None:
+        self._spec = spec
         if any((directory / side).is_dir() for side in (image, label)):
             by_name = {pair.name: pair for pair in _pair(spec, directory / image, directory / label)}
             drawn = draw_splits(by_name)
@@ -63,7 +65,7 @@ class FolderPairs:
             classes, self._class_of_value = _classes_of_values(spec, values, named)
         else:
             classes, self._class_of_value = _choose_classes(spec, named, self._find_values)
-        self._class_of_value.setdefault(IGNORED, -1)
+            self._class_of_value.setdefault(IGNORED, -1)
         counts = {name: len(pairs) for name, pairs in self._pairs.items()}
         self.info = Info(spec, classes, counts, ("segmentation",))
         self.max_objects = 1
@@ -78,19 +80,23 @@ class FolderPairs:
     def _find_values(self) -> dict[int, list[Path]]:
         """All values of label pictures and the files with each; faults are told when a split is opened."""
         labels = [pair.label for pairs in self._pairs.values() for pair in pairs if pair.label]
+        faults = [pair.fault for pairs in self._pairs.values() for pair in pairs if pair.fault]
         files_of_value = defaultdict(list)
         with ThreadPoolExecutor() as pool:
-            for label, values in pool.map(_values_of, dict.fromkeys(labels)):
+            for label, values, fault in pool.map(_values_of, dict.fromkeys(labels)):
+                faults += [fault] if fault else []
                 for value in values:
                     files_of_value[value].append(label)
+        if not files_of_value and faults:
+            raise DataError(f"{self._spec}: no label picture can be read; the first fault: {faults[0]}")
         return files_of_value
 
 
-def _values_of(label: Path) -> tuple[Path, frozenset[int]]:
+def _values_of(label: Path) -> tuple[Path, frozenset[int], str]:
     try:
-        return label, scan_labels(label).values
-    except DataError:
-        return label, frozenset()
+        return label, scan_labels(label).values, ""
+    except DataError as error:
+        return label, frozenset(), str(error)
 
 
 def _pair(spec: str, image: Path, label: Path) -> list[Pair]:

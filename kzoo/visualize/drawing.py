@@ -1,6 +1,7 @@
 """What all drawings have in common: pictures to draw into, the colours of classes, and names on a ground."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -37,7 +38,14 @@ def pixel_colour(label: int, names: Sequence[str]) -> Colour | None:
 
 def tag_font(picture: Image.Image) -> ImageFont.FreeTypeFont:
     """The font for names in a picture, as large as goes with it."""
-    return ImageFont.load_default(size=min(max(9, min(picture.size) / 26), 22))
+    return font_of(min(max(9, min(picture.size) / 26), 22))
+
+
+def font_of(size: float) -> ImageFont.FreeTypeFont:
+    """The font for names, of this height in pixels: one that has more than the letters of English."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
 def draw_tag(
@@ -70,7 +78,7 @@ def legend(entries: Iterable[tuple[str, Image.Image]], width: int, text_size: fl
     Returns:
         The strip, of this width; without entries its height is 0.
     """
-    font = ImageFont.load_default(size=text_size)
+    font = font_of(text_size)
     ascent, descent = font.getmetrics()
     height, gap = ascent + descent, max(4, round(text_size / 2))
     swatch = (round(1.4 * height), height - 2)

@@ -1,9 +1,9 @@
 """The class of a picture as a whole, written on it."""
 
 import numpy as np
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
-from kzoo.visualize.drawing import as_picture, draw_tag
+from kzoo.visualize.drawing import as_picture, draw_tag, font_of
 
 RIGHT, WRONG, UNKNOWN = (30, 130, 60), (200, 30, 45), (50, 50, 50)
 _LEAST = 8  # pixels of the text's height; names that are too long for it are cut short
@@ -30,10 +30,10 @@ def draw_label(
     draw = ImageDraw.Draw(picture)
     behind = "" if probability is None else f" {probability:.2f}"
     text_size = min(max(11, min(picture.size) / 16), 32)
-    font = ImageFont.load_default(size=text_size)
+    font = font_of(text_size)
     while text_size > _LEAST and font.getlength(name + behind) + 4 > picture.width:
         text_size -= 1
-        font = ImageFont.load_default(size=max(text_size, _LEAST))
+        font = font_of(max(text_size, _LEAST))
     text = name
     while text and font.getlength(text + behind) + 4 > picture.width:
         name = name[:-1]

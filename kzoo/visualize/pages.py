@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from kzoo.visualize.drawing import as_picture, name_of
+from kzoo.visualize.drawing import as_picture, font_of, name_of
 from kzoo.visualize.labels import draw_label
 from kzoo.visualize.objects import draw_detections, in_pixels
 from kzoo.visualize.pixels import class_legend, draw_classes
@@ -128,7 +128,7 @@ def compare_rungs(rows: Mapping[str, Sequence[np.ndarray]], path: str | os.PathL
         told = ", ".join(f"{title!r} {count}" for title, count in counts.items()) or "no row"
         raise ValueError(f"rows: each must have as many pictures, one or more; there are: {told}.")
     columns = max(counts.values())
-    large, small = ImageFont.load_default(size=20), ImageFont.load_default(size=15)
+    large, small = font_of(20), font_of(15)
     lines = {
         title: [(line, small if behind else large) for behind, line in enumerate(title.split("\n"))]
         for title in rows
@@ -170,7 +170,7 @@ def _pairs(
     strip = class_legend(labels, classes, across, text_size=18)
     page = Image.new("RGB", (across, header + sum(heights) + GAP * len(rows) + strip.height), "white")
     draw = ImageDraw.Draw(page)
-    font = ImageFont.load_default(size=18)
+    font = font_of(18)
     for column, left in enumerate(lefts):
         draw.text((left + width / 2, header / 2), titles[column % 2], fill="black", font=font, anchor="mm")
     top = header

@@ -128,6 +128,20 @@ def test_values_that_the_spec_tells(pairs):
     assert pairs.open(",values=0:1+128:0", classes=["a", "b"]).info.classes == ("a", "b")
 
 
+def test_what_the_spec_tells_is_all_there_is(pairs):
+    pairs.put("1", [[0, 255]])
+    with pytest.raises(DataError, match="255"):
+        pairs.open(",values=0:0").split("all", strict=True)
+    assert labels_of(pairs.open(",values=0:0+255:-1")) == [[[0, -1]]]
+
+
+def test_why_no_label_can_be_read(pairs):
+    pairs.put("1", [[0, 1]])
+    (pairs.path / "label/1.png").rename(pairs.path / "label/1_mask.png")
+    with pytest.raises(DataError, match="no label picture can be read.*its label picture is missing"):
+        pairs.open()
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
