@@ -24,8 +24,6 @@ class Settings(training.OwnPixels):
 
     output: Path = Path("runs/unet_coco")
     export: Path = Path("saved_models/unet_coco")
-    batch_size: int = 4
-    learning_rate: float = 3e-3
     image_size: tuple[int, int] = (384, 384)
     splits: tuple[str, str, str] = ("train", "val", "val")
     crop: float = 2 / 3
@@ -47,6 +45,7 @@ def main(settings: Settings) -> None:
         width=settings.width,
         depth=settings.depth,
         backbone=settings.backbone,
+        standardize=settings.backbone is None,  # stained tissue is bright, and fluorescence dark
         normalization="batch",
         loss="cross_entropy_dice",
         border_weight=settings.border_weight,

@@ -11,6 +11,24 @@ def centre(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 
 @keras.saving.register_keras_serializable("kzoo")
+class StandardizePictures(keras.layers.Layer):
+    """Brings each picture by itself to zero mean and unit variance, in float32.
+
+    Input: `[B, H, W, C]`. Output: the same, float32; zeros of a picture that is the same all over.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs | {"dtype": "float32"})
+
+    def call(self, images):
+        mean, variance = tf.nn.moments(images, axes=[1, 2, 3], keepdims=True)
+        return (images - mean) * tf.math.rsqrt(variance + 1e-3)
+
+    def compute_output_shape(self, images_shape):
+        return images_shape
+
+
+@keras.saving.register_keras_serializable("kzoo")
 class PadToMultiple(keras.layers.Layer):
     """Mirrors pictures beyond their bottom and their right until a stride divides their sides.
 

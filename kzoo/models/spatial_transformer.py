@@ -53,7 +53,8 @@ def spatial_transformer(
     Args:
         num_classes: how many classes of pictures there are.
         input_shape: `(height, width, 3)` of the pictures in pixels, all known.
-        window: samples along each side of what the CNN is given.
+        window: samples along each side of what the CNN is given. Pictures more than twice as large are
+            averaged down to about twice that first.
         transform: whether there is a transformer. Without it the CNN is given the whole picture at the same
             number of samples: what to compare with.
         channels: of the four convolutions of the CNN.
@@ -89,14 +90,17 @@ def spatial_transformer(
     check_number("dropout", dropout, least=0, most=0.49)
     check_normalization(normalization)
     check_number("label_smoothing", label_smoothing, least=0, most=1)
-    least_size = 2 ** (1 + len(LOCALISATION_CHANNELS))
-    check_input_shape(input_shape, stride=least_size)
+    check_input_shape(input_shape, stride=2 ** len(LOCALISATION_CHANNELS))
     check_known_size(input_shape, "spatial_transformer")
 
     images = keras.Input(input_shape, name="images")  # [B, H, W, 3]
     classes = keras.Input((), dtype="int32", name="classes", optional=True)  # [B]
 
     x = normalize(images)
+    # Samples far apart would see single pixels, and the window would be pulled by their noise.
+    apart = min(input_shape[:2]) // (2 * window)
+    if apart > 1:
+        x = layers.AveragePooling2D(apart, padding="same", dtype="float32", name="smooth")(x)
     if transform:
         theta = localise(x, normalization)
         x = SpatialTransform(window, name="sampler")(x, theta)  # [B, window, window, 3]
@@ -109,14 +113,11 @@ def spatial_transformer(
     answers = ClassAnswers(name="answers")(logits)
     if transform:
         answers["theta"] = theta
-    model = ZooModel({"images": images, "classes": classes}, answers, name="spatial_transformer")
-    model.least_size = least_size
-    return model
+    return ZooModel({"images": images, "classes": classes}, answers, name="spatial_transformer")
 
 
 def localise(x: keras.KerasTensor, normalization: str | None) -> keras.KerasTensor:
     """The localisation network: where to look in each picture, `[B, 6]`; at first at all of it."""
-    x = layers.AveragePooling2D(2, name="localisation_half")(x)  # where to look takes no fine detail
     for i, count in enumerate(LOCALISATION_CHANNELS):
         x = layers.Conv2D(
             count,

@@ -19,7 +19,7 @@ from kzoo.checks import (
 )
 from kzoo.layers.batch_norm import BatchNorm
 from kzoo.layers.class_answers import ClassAnswers
-from kzoo.layers.pixels import CropBack, JoinSkip, PadToMultiple
+from kzoo.layers.pixels import CropBack, JoinSkip, PadToMultiple, StandardizePictures
 from kzoo.layers.up_convolution import UpConvolution
 from kzoo.losses.segmentation import SEGMENTATION_LOSSES, SegmentationLoss
 from kzoo.registry import register
@@ -39,6 +39,7 @@ def unet(
     padding: str = "same",
     upsampling: str = "transposed",
     normalization: str | None = None,
+    standardize: bool = False,
     dropout: float = 0.0,
     backbone: str | None = None,
     freeze_statistics: bool = False,
@@ -65,6 +66,8 @@ def unet(
         upsampling: `"transposed"`, a transposed convolution of 2x2, or `"resize"`: a 1x1 convolution whose
             pixels are repeated.
         normalization: None as in the paper, or `"batch"`: batch normalisation behind each 3x3 convolution.
+        standardize: whether each picture is brought to zero mean and unit variance by itself (as Isensee et
+            al. 2021 do), for pictures of several kinds of light or stain; else all by ImageNet's statistics.
         dropout: share of the deepest features that are left out while training, 0 to below 1.
         backbone: None, or an encoder in place of the contracting path, as for `retinanet`. Its stem halves
             the picture first, so there is no skip at the finest scale.
@@ -101,6 +104,7 @@ def unet(
     check_choice("upsampling", upsampling, UPSAMPLINGS)
     check_normalization(normalization)
     check_boolean("freeze_statistics", freeze_statistics)
+    check_boolean("standardize", standardize)
     check_number("dropout", dropout, least=0, most=0.99)
     check_choice("loss", loss, SEGMENTATION_LOSSES)
     check_integer("ignored_label", ignored_label, least=-(2**31))
@@ -110,6 +114,11 @@ def unet(
     check_input_shape(input_shape, stride=1)
     if border_weight and loss == "dice":
         raise ValueError(f'border_weight={border_weight}: loss="dice" has no weights of pixels.')
+    if standardize and (backbone is not None or padding == "valid"):
+        raise ValueError(
+            'standardize=True: a backbone has an input of its own, and tiles of a picture (padding="valid") '
+            "would each have another mean; False is expected with them."
+        )
     if padding == "valid":
         check_tile(input_shape, depth, backbone)
 
@@ -118,9 +127,13 @@ def unet(
     borders = keras.Input((None, None), name="borders", optional=True) if border_weight else None
 
     block = dict(padding=padding, normalization=normalization)
-    x = images if padding == "valid" else PadToMultiple(2**depth, name="pad")(images)
+    x = images
     if backbone is None:
-        skips, x = contract(normalize(x), width=width, depth=depth, **block)
+        x = StandardizePictures(name="standardize")(x) if standardize else normalize(x)
+    if padding == "same":
+        x = PadToMultiple(2**depth, name="pad")(x)
+    if backbone is None:
+        skips, x = contract(x, width=width, depth=depth, **block)
     else:
         skips, x = encode(x, backbone, depth=depth, frozen=freeze_statistics)
     x = layers.Dropout(dropout, name="dropout")(x)

@@ -5,7 +5,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kzoo.layers.pixels import CropBack, JoinSkip, PadToMultiple, centre
+from kzoo.layers.pixels import CropBack, JoinSkip, PadToMultiple, StandardizePictures, centre
 
 
 def random_map(*shape):
@@ -111,3 +111,12 @@ def test_padding_keeps_fractions_of_a_colour_in_half_precision():
     padded = PadToMultiple(4, dtype="mixed_bfloat16")(images)
     assert padded.dtype == "float32"
     assert keras.Model(images, padded)(tf.fill([1, 5, 5, 3], 200.3)).numpy().max() == np.float32(200.3)
+
+
+def test_each_picture_has_zero_mean_and_unit_variance_by_itself():
+    pictures = random_map(2, 6, 5, 3) * 40 + np.array([90, 200]).reshape(2, 1, 1, 1)
+    standardized = StandardizePictures(dtype="mixed_bfloat16")(pictures.astype(np.float32))
+    assert standardized.dtype == "float32"
+    expected = [(picture - picture.mean()) / picture.std() for picture in pictures]
+    np.testing.assert_allclose(standardized, expected, atol=1e-4)
+    assert not np.any(StandardizePictures()(tf.fill([1, 3, 3, 3], 7.0)))

@@ -330,6 +330,11 @@ def test_another_ignored_label(dataset):
             'backbone="compact": has features of level 1, 2, .*level 6 is needed',
         ),
         ({"input_shape": (64, 64, 4)}, r"input_shape=\(64, 64, 4\): \(height, width, 3\) is expected"),
+        (
+            {"standardize": True, "backbone": "compact"},
+            "standardize=True: a backbone has an input of its own",
+        ),
+        ({"standardize": 1}, "standardize=1: True or False"),
         ({"input_shape": (0, 64, 3)}, r"input_shape=\(0, 64, 3\): too small.*\(1, 1, 3\)"),
         ({"padding": "valid"}, r'input_shape=\(None, None, 3\): padding="valid" needs to know height'),
         ({"padding": "valid", "input_shape": (60, 61, 3)}, "a side of 61 pixels .* that fit: 60 and 64"),
@@ -340,3 +345,13 @@ def test_another_ignored_label(dataset):
 def test_options_are_checked_at_build(options, message):
     with pytest.raises(ValueError, match=message):
         tiny(**options)
+
+
+def test_standardized_pictures_may_be_brighter_and_have_more_contrast():
+    model = tiny(standardize=True)
+    images = np.random.default_rng(0).integers(0, 80, [1, 16, 16, 3]).astype(np.float32)
+    np.testing.assert_allclose(
+        model.predict(3 * images + 10, verbose=0)["probabilities"],
+        model.predict(images, verbose=0)["probabilities"],
+        atol=1e-3,
+    )
