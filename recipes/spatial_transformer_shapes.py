@@ -33,9 +33,8 @@ SCALE = 2  # of them there
 class Settings(training.Shapes):
     """A spatial transformer in front of a CNN, beside the same CNN alone, on shapes."""
 
-    batch_size: int = 32
-    epochs: int = 20
-    learning_rate: float = 1e-3
+    epochs: int = 12
+    learning_rate: float = 2e-3
     output: Path = Path("runs/spatial_transformer_shapes")
     export: Path = Path("saved_models/spatial_transformer_shapes")
     backbone: tyro.conf.Suppress[str] = "cnn"  # its own, which is no choice
@@ -52,6 +51,7 @@ def build(settings: Settings, classes: int, **options: object) -> "kzoo.ZooModel
         window=settings.window,
         channels=(16, 32, 64, 64),
         normalization="batch",
+        dropout=0.0,
         **options,
     )
 

@@ -89,7 +89,7 @@ def test_pictures_need_not_be_square(losses_and_gradients):
     assert model.predict(batch(2, 24, 48)["images"], verbose=0)["theta"].shape == (2, 6)
     assert model.get_layer("sampler").output.shape == (None, 16, 16, 3)
     # The classes alone teach where to look.
-    assert np.abs(gradients["theta/bias"]).max() > 0
+    assert np.abs(gradients["departure/bias"]).max() > 0
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
@@ -103,13 +103,23 @@ def test_losses_are_float32_and_finite_whatever_comes(losses_and_gradients, prec
         ([0.0] * 6, np.full(4, -1, np.int32)),
     ]
     for theta, classes in hostile:
-        model.get_layer("theta").bias.assign(theta)
+        model.get_layer("departure").bias.assign(10 * np.subtract(theta, IDENTITY))
         losses, gradients = losses_and_gradients(model, arrays | {"classes": classes})
         assert losses["classification"].dtype == np.float32 and np.isfinite(losses["classification"])
         assert all(np.isfinite(gradient).all() for gradient in gradients.values())
     answers = model(arrays["images"])
     assert answers["theta"].dtype == answers["probabilities"].dtype == tf.float32
     assert np.isfinite(answers["probabilities"]).all()
+
+
+def test_large_pictures_are_averaged_down_to_the_scale_of_the_window():
+    names = [layer.name for layer in tiny(input_shape=(64, 96, 3)).layers]  # a window of 16
+    assert "smooth" in names and "smooth" not in [layer.name for layer in tiny().layers]
+    large = tiny(input_shape=(64, 96, 3))
+    images = batch(1, 64, 96)["images"]
+    averaged = keras.Model(large.input["images"], large.get_layer("smooth").output)(images)
+    whole = keras.Model(large.input["images"], large.get_layer("backbone_normalize").output)(images)
+    np.testing.assert_allclose(averaged, tf.nn.avg_pool2d(whole, 2, 2, "VALID"), atol=1e-5)
 
 
 def test_options_reach_the_parts():
@@ -138,7 +148,7 @@ def test_options_reach_the_parts():
         ({"dropout": 0.5}, "dropout=0.5: a number from 0 to 0.49"),
         ({"label_smoothing": -1}, "label_smoothing=-1: a number from 0 to 1"),
         ({"input_shape": (None, 32, 3)}, r"input_shape=\(None, 32, 3\): spatial_transformer needs to know"),
-        ({"input_shape": (15, 32, 3)}, r"input_shape=\(15, 32, 3\): too small.*\(16, 16, 3\)"),
+        ({"input_shape": (7, 32, 3)}, r"input_shape=\(7, 32, 3\): too small.*\(8, 8, 3\)"),
     ],
 )
 def test_options_are_checked_at_build(options, message):
