@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from kzoo.data.resize import PADDING
+
 
 def centre(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """The middle `[B, h, w, ...]` of `[B, H, W, ...]`, as large as `size`, (h, w), says."""
@@ -14,6 +16,9 @@ def centre(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 class StandardizePictures(keras.layers.Layer):
     """Brings each picture by itself to zero mean and unit variance, in float32.
 
+    Pixels of the grey that pictures are padded with do not count, and become zero: a dark picture would look
+    darker the more there is of it.
+
     Input: `[B, H, W, C]`. Output: the same, float32; zeros of a picture that is the same all over.
     """
 
@@ -21,8 +26,14 @@ class StandardizePictures(keras.layers.Layer):
         super().__init__(**kwargs | {"dtype": "float32"})
 
     def call(self, images):
-        mean, variance = tf.nn.moments(images, axes=[1, 2, 3], keepdims=True)
-        return (images - mean) * tf.math.rsqrt(variance + 1e-3)
+        counted = tf.cast(tf.reduce_any(images != PADDING, axis=-1, keepdims=True), tf.float32)
+
+        def mean_of(values: tf.Tensor) -> tf.Tensor:
+            mean = tf.reduce_mean(counted * values, axis=[1, 2, 3], keepdims=True)
+            return tf.math.divide_no_nan(mean, tf.reduce_mean(counted, axis=[1, 2, 3], keepdims=True))
+
+        centred = images - mean_of(images)
+        return counted * centred * tf.math.rsqrt(mean_of(tf.square(centred)) + 1e-3)
 
     def compute_output_shape(self, images_shape):
         return images_shape

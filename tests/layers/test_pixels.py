@@ -120,3 +120,13 @@ def test_each_picture_has_zero_mean_and_unit_variance_by_itself():
     expected = [(picture - picture.mean()) / picture.std() for picture in pictures]
     np.testing.assert_allclose(standardized, expected, atol=1e-4)
     assert not np.any(StandardizePictures()(tf.fill([1, 3, 3, 3], 7.0)))
+
+
+def test_padding_does_not_change_what_a_picture_looks_like():
+    picture = np.random.default_rng(0).integers(0, 60, [1, 4, 6, 3]).astype(np.float32)
+    padded = np.full([1, 9, 6, 3], 114, np.float32)
+    padded[:, :4] = picture
+    alone, standardized = StandardizePictures()(picture).numpy(), StandardizePictures()(padded).numpy()
+    np.testing.assert_allclose(standardized[:, :4], alone, atol=1e-5)
+    assert not standardized[:, 4:].any()
+    assert not np.any(StandardizePictures()(tf.fill([1, 3, 3, 3], 114.0)))
