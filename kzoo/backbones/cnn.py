@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from kzoo.layers.batch_norm import BatchNorm
+from kzoo.layers.convolution import convolution
 
 KERNELS = (6, 5, 2, 3)
 
@@ -34,17 +34,7 @@ def cnn(
         `[B, units]`.
     """
     for i, (size, count) in enumerate(zip(KERNELS, channels, strict=True)):
-        x = layers.Conv2D(
-            count,
-            size,
-            padding="same",
-            use_bias=normalization is None,
-            kernel_initializer="he_normal",
-            name=f"cnn_conv_{i}",
-        )(x)
-        if normalization == "batch":
-            x = BatchNorm(name=f"cnn_bn_{i}")(x)
-        x = layers.ReLU(name=f"cnn_relu_{i}")(x)
+        x = convolution(x, count, size, name="cnn", index=i, normalization=normalization)
         if i in (1, 2):
             x = layers.MaxPooling2D(2, name=f"cnn_pool_{i}")(x)
         x = layers.Dropout(dropout if i else 2 * dropout, name=f"cnn_dropout_{i}")(x)

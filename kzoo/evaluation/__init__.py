@@ -21,7 +21,7 @@ from kzoo.evaluation.classification import (
 from kzoo.evaluation.coco import coco_average_precision, nan_to_none
 from kzoo.evaluation.dataset import evaluate_detection
 from kzoo.evaluation.measures import Measure, measure_of
-from kzoo.evaluation.rand import best_foreground_rand, cells_of, foreground_rand
+from kzoo.evaluation.rand import cells_of, foreground_rand
 from kzoo.evaluation.segmentation import evaluate_segmentation, own_probabilities, segmentation_metrics
 from kzoo.evaluation.touching import touching_kept_apart
 
@@ -32,7 +32,6 @@ __all__ = [
     "CocoAP",
     "Evaluation",
     "Measure",
-    "best_foreground_rand",
     "cells_of",
     "classification_metrics",
     "coco_average_precision",

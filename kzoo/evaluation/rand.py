@@ -1,7 +1,6 @@
 """How well cells are told apart by the border between them: the foreground-restricted Rand score."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -70,48 +69,6 @@ def cells_of(foreground: np.ndarray) -> np.ndarray:
     """
     cells, _ = ndimage.label(np.asarray(foreground, bool))
     return cells.astype(np.int32, copy=False)
-
-
-def best_foreground_rand(
-    probability: np.ndarray, truth: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
-) -> tuple[float, float]:
-    """The best foreground-restricted Rand score that a threshold of the probabilities reaches.
-
-    Args:
-        probability: float [H, W], that a pixel is of a cell; or of a stack of pictures [N, H, W], for which
-            one threshold is sought and the scores are averaged.
-        truth: bool, of the same shape: whether it is.
-        thresholds: those to try; a pixel above one is taken for a pixel of a cell.
-
-    Returns:
-        The best score, and the threshold that it takes: the first of several.
-
-    Raises:
-        ValueError: shapes that differ, no threshold, or a picture whose truth has no cell.
-
-    Example:
-        score, threshold = best_foreground_rand(probabilities[..., 1], labels == 1)
-    """
-    probability, truth = np.asarray(probability), np.asarray(truth, bool)
-    if probability.shape != truth.shape:
-        raise ValueError(f"probability is {list(probability.shape)}, but truth is {list(truth.shape)}")
-    if not len(thresholds):
-        raise ValueError("thresholds holds none: there is nothing to try")
-    pictures = probability.reshape(-1, *probability.shape[-2:])
-    true_cells = [cells_of(picture) for picture in truth.reshape(pictures.shape)]
-    if not all(cells.any() for cells in true_cells):
-        raise ValueError("truth has a picture without any cell, which no answer can be measured by")
-    scores = [
-        np.mean(
-            [
-                foreground_rand(cells, cells_of(picture > threshold))
-                for cells, picture in zip(true_cells, pictures, strict=True)
-            ]
-        )
-        for threshold in thresholds
-    ]
-    best = int(np.argmax(scores))
-    return float(scores[best]), float(thresholds[best])
 
 
 def _sum_of_squares(ids: np.ndarray) -> int:

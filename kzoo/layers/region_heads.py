@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from kzoo.layers.batch_norm import BatchNorm
+from kzoo.layers.convolution import convolution
 from kzoo.layers.up_convolution import UpConvolution
 
 # Deltas of regions are smaller than those of anchors: torchvision's factors bring them to a similar scale.
@@ -50,17 +50,7 @@ def mask_head(
     """
     x = crops
     for i in range(4):
-        x = layers.Conv2D(
-            channels,
-            3,
-            padding="same",
-            use_bias=normalization is None,
-            kernel_initializer="he_normal",
-            name=f"mask_head_conv_{i}",
-        )(x)
-        if normalization == "batch":
-            x = BatchNorm(name=f"mask_head_bn_{i}")(x)
-        x = layers.ReLU(name=f"mask_head_relu_{i}")(x)
+        x = convolution(x, channels, 3, name="mask_head", index=i, normalization=normalization)
     x = UpConvolution(channels, activation="relu", kernel_initializer="he_normal", name="mask_head_up")(x)
     return layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", name="mask_head_out")(x)
 

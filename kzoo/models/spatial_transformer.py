@@ -16,8 +16,8 @@ from kzoo.checks import (
     check_number,
     check_numbers,
 )
-from kzoo.layers.batch_norm import BatchNorm
 from kzoo.layers.class_answers import ClassAnswers
+from kzoo.layers.convolution import convolution
 from kzoo.layers.spatial_transform import IDENTITY, SpatialTransform
 from kzoo.losses.classification import ClassificationLoss
 from kzoo.registry import register
@@ -119,17 +119,7 @@ def spatial_transformer(
 def localise(x: keras.KerasTensor, normalization: str | None) -> keras.KerasTensor:
     """The localisation network: where to look in each picture, `[B, 6]`; at first at all of it."""
     for i, count in enumerate(LOCALISATION_CHANNELS):
-        x = layers.Conv2D(
-            count,
-            3,
-            padding="same",
-            use_bias=normalization is None,
-            kernel_initializer="he_normal",
-            name=f"localisation_conv_{i}",
-        )(x)
-        if normalization == "batch":
-            x = BatchNorm(name=f"localisation_bn_{i}")(x)
-        x = layers.ReLU(name=f"localisation_relu_{i}")(x)
+        x = convolution(x, count, 3, name="localisation", index=i, normalization=normalization)
         x = layers.MaxPooling2D(2, name=f"localisation_pool_{i}")(x)
     x = layers.Flatten(name="localisation_flatten")(x)
     x = fully_connected(x, 32, normalization, name="localisation_dense")

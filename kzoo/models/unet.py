@@ -17,8 +17,8 @@ from kzoo.checks import (
     check_number,
     check_numbers,
 )
-from kzoo.layers.batch_norm import BatchNorm
 from kzoo.layers.class_answers import ClassAnswers
+from kzoo.layers.convolution import convolution
 from kzoo.layers.pixels import CropBack, JoinSkip, PadToMultiple, StandardizePictures
 from kzoo.layers.up_convolution import UpConvolution
 from kzoo.losses.segmentation import SEGMENTATION_LOSSES, SegmentationLoss
@@ -158,17 +158,16 @@ def two_convolutions(
 ) -> keras.KerasTensor:
     """Two 3x3 convolutions, each with ReLU."""
     for i in range(2):
-        x = layers.Conv2D(
+        x = convolution(
+            x,
             channels,
             3,
+            name=name,
+            index=i,
+            normalization=normalization,
+            momentum=0.97,  # the few pictures of a batch differ more than those of photographs do
             padding=padding,
-            use_bias=normalization is None,
-            kernel_initializer="he_normal",  # section 3: a standard deviation of sqrt(2 / N)
-            name=f"{name}_conv_{i}",
-        )(x)
-        if normalization == "batch":
-            x = BatchNorm(momentum=0.97, name=f"{name}_bn_{i}")(x)
-        x = layers.ReLU(name=f"{name}_relu_{i}")(x)
+        )
     return x
 
 

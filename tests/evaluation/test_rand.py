@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from kzoo.evaluation import best_foreground_rand, cells_of, foreground_rand
+from kzoo.evaluation import cells_of, foreground_rand
 
 SMALL = st.tuples(st.integers(1, 4), st.integers(1, 5))
 IDS = st.integers(0, 3)
@@ -78,36 +78,9 @@ def test_faults_are_named():
     with pytest.raises(ValueError, match="negative number"):
         foreground_rand(np.array([[1, -1]]), np.array([[1, 1]]))
     assert math.isnan(foreground_rand(np.zeros([2, 2], int), np.ones([2, 2], int)))
-    with pytest.raises(ValueError, match=r"probability is \[2, 2\], but truth is \[2, 3\]"):
-        best_foreground_rand(np.zeros([2, 2]), np.zeros([2, 3], bool))
-    with pytest.raises(ValueError, match="thresholds holds none"):
-        best_foreground_rand(np.zeros([2, 2]), np.ones([2, 2], bool), [])
-    with pytest.raises(ValueError, match="without any cell"):
-        best_foreground_rand(np.zeros([2, 2]), np.zeros([2, 2], bool))
 
 
 def test_cells_meet_over_edges_alone():
     foreground = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 1]], bool)
     assert cells_of(foreground).tolist() == [[1, 0, 0], [0, 2, 2], [0, 0, 2]]
     assert not cells_of(np.zeros([2, 2], bool)).any()
-
-
-def test_the_threshold_that_tells_cells_apart():
-    truth = np.array([[True, True, False, True, True]])
-    probability = np.array([[0.7, 0.7, 0.4, 0.6, 0.9]])
-    assert best_foreground_rand(probability, truth) == (1, 0.4)  # which is not above 0.4
-    score, threshold = best_foreground_rand(probability, truth, [0.2, 0.65])
-    assert threshold == 0.65  # a pixel is lost there, and everything is one cell before
-    assert score == pytest.approx((0.25 + 2 / 16) / (0.5 * (0.25 + 2 / 16) + 0.5 * 0.5))
-
-
-def test_one_threshold_for_a_stack():
-    truth = np.array([[[True, False, True]]] * 2)
-    probability = np.array([[[0.5, 0.2, 0.5]], [[0.9, 0.6, 0.9]]])
-    assert best_foreground_rand(probability, truth, [0.3, 0.7]) == (1, 0.7)
-    # At 0.3 the second is merged: 2/3. At 0.7 the first is all border, each pixel on its own, as is right.
-    wide = np.array([[[True, True]], [[True, True]]])
-    score, threshold = best_foreground_rand(np.array([[[0.5, 0.5]], [[0.9, 0.9]]]), wide, [0.7, 0.3])
-    assert (score, threshold) == (1, 0.3)
-    alone = best_foreground_rand(np.array([[[0.5, 0.5]], [[0.9, 0.9]]]), wide, [0.7])
-    assert alone == (pytest.approx((2 / 3 + 1) / 2), 0.7)
