@@ -23,12 +23,12 @@ def box_regressor(
     backbone: str = "resnet50",
     freeze_statistics: bool = False,
     max_objects: int = 1,
-    head_units: int = 256,
-    box_loss_weight: float = 10.0,
+    head_units: int = 512,
+    box_loss_weight: float = 30.0,
 ) -> ZooModel:
     """Where the one object is: its class, and its box as four numbers, learned by a quadratic loss.
 
-    Fully connected layers behind the backbone tell, for each of `max_objects` slots, the class, or that there
+    Fully connected layers behind the backbone's features of stride 16 tell, for each of `max_objects` slots, the class, or that there
     is none (softmax), and (x_c, y_c, h, w) in shares of the picture's size. It works for one object. With
     more slots the objects are learned in the order in which the data has them; nothing in a picture tells
     which object belongs in which slot, and so it learns the mean of several answers. That is what anchors are
@@ -74,7 +74,9 @@ def box_regressor(
     classes = keras.Input((None,), dtype="int32", name="classes", optional=True)  # [B, G]
 
     features = features_of(images, backbone, frozen=freeze_statistics)
-    x = layers.Flatten(name="flatten")(features[max(features)])
+    level = max(level for level in features if level <= FINE_LEVEL)
+    x = layers.Conv2D(CHANNELS, 1, activation="relu", name="squeeze")(features[level])
+    x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(head_units, activation="relu", kernel_initializer="he_normal", name="head")(x)
     small = keras.initializers.RandomNormal(stddev=0.01)
     logits = layers.Dense(max_objects * (num_classes + 1), kernel_initializer=small, name="classes_of_slots")(
