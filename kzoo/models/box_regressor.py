@@ -11,6 +11,10 @@ from kzoo.registry import register
 from kzoo.zoo_model import ZooModel
 
 
+FINE_LEVEL = 4  # coarser features tell what is there, and less of where
+CHANNELS = 64  # of the features that the fully connected layer is given, place by place
+
+
 @register(
     "box_regressor",
     task="box_regression",
@@ -28,11 +32,11 @@ def box_regressor(
 ) -> ZooModel:
     """Where the one object is: its class, and its box as four numbers, learned by a quadratic loss.
 
-    Fully connected layers behind the backbone's features of stride 16 tell, for each of `max_objects` slots, the class, or that there
-    is none (softmax), and (x_c, y_c, h, w) in shares of the picture's size. It works for one object. With
-    more slots the objects are learned in the order in which the data has them; nothing in a picture tells
-    which object belongs in which slot, and so it learns the mean of several answers. That is what anchors are
-    for.
+    Fully connected layers behind the backbone's features of stride 16 tell, for each of `max_objects` slots,
+    the class, or that there is none (softmax), and (x_c, y_c, h, w) in shares of the picture's size. It works
+    for one object. With more slots the objects are learned in the order in which the data has them; nothing
+    in a picture tells which object belongs in which slot, and so it learns the mean of several answers. That
+    is what anchors are for.
 
     Args:
         num_classes: how many classes of objects there are; "no object" is none.
@@ -73,9 +77,8 @@ def box_regressor(
     boxes = keras.Input((None, 4), name="boxes", optional=True)  # [B, G, 4]
     classes = keras.Input((None,), dtype="int32", name="classes", optional=True)  # [B, G]
 
-    features = features_of(images, backbone, frozen=freeze_statistics)
-    level = max(level for level in features if level <= FINE_LEVEL)
-    x = layers.Conv2D(CHANNELS, 1, activation="relu", name="squeeze")(features[level])
+    features = features_of(images, backbone, freeze_statistics, levels=[FINE_LEVEL])
+    x = layers.Conv2D(CHANNELS, 1, activation="relu", name="squeeze")(features[FINE_LEVEL])
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(head_units, activation="relu", kernel_initializer="he_normal", name="head")(x)
     small = keras.initializers.RandomNormal(stddev=0.01)
