@@ -10,7 +10,6 @@ from kzoo.losses.slots import SlotBoxLoss, SlotClassLoss
 from kzoo.registry import register
 from kzoo.zoo_model import ZooModel
 
-
 FINE_LEVEL = 4  # coarser features tell what is there, and less of where
 CHANNELS = 64  # of the features that the fully connected layer is given, place by place
 
