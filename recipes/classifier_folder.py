@@ -7,7 +7,8 @@ with train, val and test. A small residual backbone and strong augmentation: mad
 a few cores.
 
 Takes: the minutes given, and half a minute to start, to measure and to export.
-Reached: see docs/results.md.
+Reached: accuracy 0.994 on 180 crops of blood cells (600 to learn from, --any-way-up) in 3 minutes on two
+cores (docs/results.md).
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,8 @@ more, `--border-weight` (Ronneberger et al. 2015, equation 2). How many of the o
 apart is told with the figures.
 
 Takes: the minutes given, and a minute to start, to measure and to export.
-Reached: see docs/results.md.
+Reached: Dice 0.812 of the nuclei in 30 pictures (120 to learn from) in 10 minutes on one core
+(docs/results.md).
 """
 
 from dataclasses import dataclass

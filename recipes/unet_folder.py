@@ -10,7 +10,8 @@ With `--cells CLASS` the connected regions of this class count as objects, as in
 by membranes: then the foreground-restricted Rand score is told, too.
 
 Takes: the minutes given, and a minute to start, to measure and to export.
-Reached: see docs/results.md.
+Reached: Dice 0.952 of the cells, pixel accuracy 0.922 on 6 slices of an electron micrograph (24 to learn
+from) in 10 minutes on two cores (docs/results.md).
 """
 
 from dataclasses import dataclass
