@@ -131,7 +131,9 @@ def retinanet(
     )
     deltas = dense_head(pyramid, outputs=4, name="box_head", **head)
 
-    matches = Match(positive_iou=0.5, negative_iou=0.4, match_best=match_best)(anchors, boxes, classes)
+    matches = Match(positive_iou=0.5, negative_iou=0.4, match_best=match_best, name="match")(
+        anchors, boxes, classes
+    )
     logits = FocalLoss(focal_alpha, focal_gamma, name="classification")(logits, matches, classes)
     deltas = BoxLoss(box_loss, weight=box_loss_weight, name="box")(deltas, anchors, matches, boxes)
 
