@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from kzoo.layers.spatial_transform import IdentityMap, SpatialTransform
+from kzoo.layers.spatial_transform import SpatialTransform
 
 IDENTITY = [1.0, 0, 0, 0, 1, 0]
 PICTURE = np.random.default_rng(0).uniform(0, 255, [1, 8, 8, 3]).astype(np.float32)
@@ -147,12 +147,3 @@ def test_shapes():
     assert seen(WIDE[:0], np.zeros([0, 6]), 5).shape == (0, 5, 5, 2)
     again = SpatialTransform.from_config(SpatialTransform(5, name="sampler").get_config())
     assert (again.size, again.name) == (5, "sampler")
-
-
-def test_the_bias_that_looks_at_the_whole_picture():
-    np.testing.assert_array_equal(IdentityMap()((6,)), IDENTITY)
-    np.testing.assert_array_equal(
-        keras.layers.Dense(6, bias_initializer=IdentityMap()).bias_initializer((6,)), IDENTITY
-    )
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(IdentityMap()))
-    np.testing.assert_array_equal(again((6,), "float32"), IDENTITY)
