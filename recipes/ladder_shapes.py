@@ -21,6 +21,7 @@ import numpy as np
 import kzoo
 from kzoo import command_line, training
 from kzoo.visualize import compare_rungs, draw_answer
+from kzoo.visualize.curves import figure_name
 
 SHOWN = 6  # pictures
 SIDE = 256  # of each on the page, in pixels
@@ -112,8 +113,7 @@ def climb(rung: Rung, settings: Settings, images: np.ndarray) -> tuple[str, list
         draw_answer(image, {name: of[index] for name, of in answers.items()}, train.classes, longer_side=SIDE)
         for index, image in enumerate(images)
     ]
-    figure = rung.figure.replace("_", " ").replace("iou", "IoU")
-    return f"{rung.title}\n{figure} {run.metrics[rung.figure]:.3f}", drawn
+    return f"{rung.title}\n{figure_name(rung.figure)} {run.metrics[rung.figure]:.3f}", drawn
 
 
 def main(settings: Settings) -> None:

@@ -7,9 +7,11 @@ import numpy as np
 
 from kzoo.data.masks import decode
 from kzoo.evaluation.answers import Predict, batches_and_answers
-from kzoo.evaluation.rand import THRESHOLDS, cells_of, foreground_rand
+from kzoo.evaluation.rand import cells_of, foreground_rand
 from kzoo.evaluation.segmentation import own_probabilities
 from kzoo.evaluation.touching import touching_kept_apart
+
+THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))
 
 
 def evaluate_rand(

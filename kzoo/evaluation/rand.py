@@ -5,8 +5,6 @@ import math
 import numpy as np
 from scipy import ndimage
 
-THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))
-
 
 def foreground_rand(truth: np.ndarray, found: np.ndarray) -> float:
     """The foreground-restricted Rand score of two ways to part a picture into cells.
