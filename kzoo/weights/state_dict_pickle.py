@@ -238,7 +238,7 @@ class StateDictUnpickler:
 
     def _set_items(self, values: list):
         target = self._stack[-1]
-        if type(target) is not dict or len(values) % 2:
+        if type(target) is not dict:
             raise TypeError
         for key, value in zip(values[::2], values[1::2], strict=True):
             # Other keys could be made to collide, to nest without end, or both.

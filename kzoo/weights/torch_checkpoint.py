@@ -5,9 +5,9 @@ pickle that says what the tensors are, and beside it, uncompressed, one member a
 pickles in a row (a magic number, a version, the machine, the index, the storages' keys), and behind them
 each storage with its length in front. `kzoo.weights.state_dict_pickle` reads the pickles.
 
-The file is mapped into memory, and the arrays are views of it: a page that nobody looks at is never read
-twice. So the file must not be cut short or written over while its arrays are in use (to put another in its
-place is fine).
+A zip is mapped into memory, and the arrays are views of it. So it must not be cut short or written over while
+its arrays are in use (to put another file in its place is fine). In the older format storages begin anywhere,
+which not every reader of arrays can bear: these are read into memory of their own.
 """
 
 import math
@@ -49,8 +49,8 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
 
     Returns:
         By name, in the file's order: arrays of the tensors' own shapes and dtypes (bfloat16 is
-        `ml_dtypes.bfloat16`). They are read-only, and views of the file wherever it is uncompressed and its
-        storages are aligned; tensors that share a storage share it here.
+        `ml_dtypes.bfloat16`). They are read-only. Those of a zip are views of the file, if it is as PyTorch
+        writes it, uncompressed and aligned; tensors that share a storage share it here.
 
     Raises:
         WeightsError: if there is no such file, if it is no checkpoint, cut short, damaged or without
@@ -82,7 +82,7 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
     if data[:2] == b"PK":
         return _arrays(*_open_zip(file, data))
     if data[:1] == b"\x80":
-        return _arrays(*_open_legacy(data))
+        return _arrays(*_open_legacy(file, data))
     if data[257:262] == b"ustar":
         raise WeightsError(
             "this is a tar file: PyTorch before 0.4 wrote such checkpoints. Load and save it with a newer "
@@ -166,7 +166,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, data: mmap) -> np
     return content
 
 
-def _open_legacy(data: mmap) -> tuple[object, _Fetch]:
+def _open_legacy(file: BinaryIO, data: mmap) -> tuple[object, _Fetch]:
     unpickler = StateDictUnpickler(data, end=_LONGEST_PICKLE)
     if unpickler.load() != _MAGIC_NUMBER:
         raise WeightsError(
@@ -181,10 +181,10 @@ def _open_legacy(data: mmap) -> tuple[object, _Fetch]:
     if not isinstance(keys, list):
         raise WeightsError("its list of storages is damaged")
 
-    position, contents = unpickler.position, {}
+    position, begins = unpickler.position, {}
     for key in keys:
         storage = unpickler.storages.get(key) if isinstance(key, str) else None
-        if storage is None or key in contents:
+        if storage is None or key in begins:
             raise WeightsError("its list of storages is damaged")
         start = position + 8
         position = start + storage.length * storage.dtype.itemsize
@@ -193,12 +193,17 @@ def _open_legacy(data: mmap) -> tuple[object, _Fetch]:
         (length,) = struct.unpack("<q", data[start - 8 : start])
         if length != storage.length:
             raise WeightsError(f"storage {key} has {length} numbers, its index says {storage.length}")
-        contents[key] = np.ndarray(position - start, np.uint8, buffer=data, offset=start)
+        begins[key] = start
 
     def fetch(storage: Storage) -> np.ndarray:
-        if storage.key not in contents:
+        if storage.key not in begins:
             raise WeightsError(f"storage {storage.key} is missing; the file is incomplete")
-        return contents[storage.key]
+        content = np.empty(storage.length * storage.dtype.itemsize, np.uint8)
+        file.seek(begins[storage.key])
+        if file.readinto(content) != content.size:
+            raise WeightsError(f"storage {storage.key} is cut short")
+        content.flags.writeable = False
+        return content
 
     return checkpoint, fetch
 
@@ -237,7 +242,7 @@ def _state_dict(checkpoint: object) -> dict:
 def _aligned(content: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if content.ctypes.data % dtype.itemsize == 0:
         return content
-    content = content.copy()  # the older format, and zips that others packed
+    content = content.copy()  # a zip that others packed: PyTorch aligns its storages
     content.flags.writeable = False
     return content
 

@@ -188,7 +188,7 @@ REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
         b"\x80\2t.",  # no mark
         b"\x80\2R.",
         b"\x80\2]\x85R.",  # nothing below
-        b"\x80\2(\x85.",  # below a mark
+        b"\x80\2K\1(\x85.",  # below a mark
         b"\x80\2K\1K\2K\3s.",  # no dict to put into
         b"\x80\2}(K\1u.",  # a key without a value
         b"\x80\2}K\1a.",
@@ -202,6 +202,7 @@ REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
         b"\x80\4K\1K\2\x93.",
         b"\x80\2" + ORDERED + b"K\1R.",
         b"\x80\2" + ORDERED + b"]\x85R.",
+        b"\x80\2" + ORDERED + b"]R.",  # arguments are a tuple
         b"\x80\2" + ORDERED + b"}b.",  # BUILD of what is no dict
         b"\x80\2" + FLOATS + b")R.",  # what is no function
         b"\x80\2]}b.",
@@ -212,6 +213,7 @@ REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
         b"\x80\2(X\7\0\0\0storageNX\1\0\0\x000X\3\0\0\0cpuK\1tQ.",
         b"\x80\2(X\7\0\0\0storage" + FLOATS + b"K\0X\3\0\0\0cpuK\1tQ.",
         b"\x80\2(X\7\0\0\0storage" + FLOATS + b"X\1\0\0\x000X\3\0\0\0cpuJ\xff\xff\xff\xfftQ.",
+        b"\x80\2(X\7\0\0\0storage" + FLOATS + b"X\1\0\0\x000X\3\0\0\0cpuK\1)tQ.",  # a view of another
         b"\x80\2" + REBUILD + b"(NK\0))\x89NtR.",
         b"\x80\2ctorch._utils\n_rebuild_parameter\nN\x88N\x87R.",
     ],

@@ -3,6 +3,7 @@ import random
 import re
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 
 import ml_dtypes
@@ -345,7 +346,15 @@ def test_storage_of_an_impossible_length(tmp_path, length):
 
 
 @pytest.mark.parametrize(
-    "figures", [{"offset": -1}, {"strides": (-3, 1)}, {"shape": (2, -3)}, {"shape": (2,)}]
+    "figures",
+    [
+        {"offset": -1},
+        {"strides": (-3, 1)},
+        {"shape": (2, -3)},
+        {"shape": (2,)},
+        {"shape": (1,) * 65, "strides": (1,) * 65},
+    ],
+    ids=str,
 )
 def test_impossible_figures(tmp_path, figures):
     refuses(zip_of(tmp_path / "w.pth", tensor_pickle(**figures)), "pickle is damaged")
@@ -372,6 +381,9 @@ def test_legacy_storages(tmp_path, write_checkpoint):
     refuses(path, "storage 0", "4 numbers")
     path.write_bytes(content.replace(b"(X\1\0\0\0000q\1e.", b"(e."))
     refuses(path, "'w'", "storage 0 is missing")
+    twice = content.replace(b"(X\1\0\0\0000q\1e.", b"(X\1\0\0\0000q\1h\1e.")
+    path.write_bytes(twice + content[-20:])
+    refuses(path, "list of storages is damaged")
 
 
 def test_legacy_head(tmp_path, write_checkpoint, state):
@@ -383,6 +395,53 @@ def test_legacy_head(tmp_path, write_checkpoint, state):
     refuses(path, "version 1001")
     path.write_bytes(content.replace(b"\x88", b"\x89", 1))
     refuses(path, "little-endian")
+
+
+def patch_entry(path, name, place, written, change):
+    """Changes a number in the zip's directory: `place` bytes behind the entry's beginning."""
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\1\2", 0, content.rindex(name.encode()))
+    (number,) = struct.unpack_from(written, content, entry + place)
+    struct.pack_into(written, content, entry + place, change(number))
+    path.write_bytes(content)
+    return path
+
+
+def test_members_that_disagree_with_the_directory(tmp_path, write_checkpoint, state):
+    path = write_checkpoint(tmp_path / "w.pth", state)
+    content, words = path.read_bytes(), ("'bn.running_mean'", "archive/data/1", "damaged")
+    refuses(patch_entry(path, "archive/data/1", 16, "<I", lambda crc: crc ^ 1), *words)
+    path.write_bytes(content)
+    refuses(patch_entry(path, "archive/data/1", 20, "<I", lambda size: size + 1), *words)
+    refuses(patch_entry(path, "archive/data/1", 24, "<I", lambda size: size + 1), *words)
+    patch_entry(path, "archive/data/1", 20, "<I", lambda size: 2**31)
+    refuses(patch_entry(path, "archive/data/1", 24, "<I", lambda size: 2**31), *words)
+    path.write_bytes(content)
+    refuses(patch_entry(path, "archive/data/1", 42, "<I", lambda offset: len(content) - 4), *words)
+    path.write_bytes(content.replace(b"PK\3\4", b"PK\3\5"))
+    refuses(path, "damaged")
+
+
+def test_directory_that_begins_before_the_file(tmp_path, write_checkpoint, state):
+    path = write_checkpoint(tmp_path / "w.pth", state)
+    content = bytearray(path.read_bytes())
+    (offset,) = struct.unpack_from("<I", content, len(content) - 6)
+    struct.pack_into("<I", content, len(content) - 6, offset + len(content))
+    path.write_bytes(content)
+    refuses(path, "damaged")
+
+
+def test_member_that_inflates_to_more_than_it_says(tmp_path):
+    path = tmp_path / "w.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/data.pkl", tensor_pickle())
+        archive.writestr("w/data/0", bytes(2**25))
+    patch_entry(path, "w/data/0", 24, "<I", lambda size: 24)
+    tracemalloc.start()
+    refuses(path, "'w'", "damaged")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22
 
 
 # Whatever a file holds: a right answer or a WeightsError, at once.
