@@ -151,7 +151,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, data: mmap) -> np
             raise broken from None
         return np.ndarray(len(inflated), np.uint8, buffer=inflated)
     header = data[member.header_offset : member.header_offset + _LOCAL_HEADER.size]
-    # A directory can place members before the file's beginning, and NumPy does not check an offset below zero.
+    # A directory can place members before the file's beginning; NumPy does not check an offset below zero.
     if member.header_offset < 0 or len(header) < _LOCAL_HEADER.size:
         raise broken
     signature, name, extra = _LOCAL_HEADER.unpack(header)
