@@ -243,8 +243,10 @@ def summary(name: str, index: int, arrays: dict[str, np.ndarray]) -> str:
     """A row of what was found in a picture."""
     shape = "x".join(str(side) for side in arrays["picture"].shape[:2])
     if "logits" in arrays:
-        logits = np.sort(arrays["logits"])
-        return f"| {name} | {shape} | | logits {logits[0]:.2f} to {logits[-1]:.2f} | {logits.argmax()} | |"
+        logits = arrays["logits"]
+        return (
+            f"| {name} | {shape} | | logits {logits.min():.2f} to {logits.max():.2f} | {logits.argmax()} | |"
+        )
     resized = "x".join(str(side) for side in arrays["resized"].shape[:2])
     scores = arrays["scores"]
     quantiles = (
