@@ -34,7 +34,7 @@ class Settings(training.Shapes):
     """A spatial transformer in front of a CNN, beside the same CNN alone, on shapes."""
 
     epochs: int = 30
-    batch_size: int = 32
+    batch_size: int = 64
     learning_rate: float = 2e-3
     output: Path = Path("runs/spatial_transformer_shapes")
     export: Path = Path("saved_models/spatial_transformer_shapes")

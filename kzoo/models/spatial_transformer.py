@@ -24,6 +24,7 @@ from kzoo.registry import register
 from kzoo.zoo_model import ZooModel
 
 LOCALISATION_CHANNELS = (16, 32, 32)
+HEAT_GAIN = 20.0  # the window is to arrive before the CNN has learned to do without
 
 
 @register(
@@ -125,6 +126,7 @@ def localise(x: keras.KerasTensor, normalization: str | None) -> keras.KerasTens
             x = layers.MaxPooling2D(2, name=f"localisation_pool_{i}")(x)
     # A fully connected layer would have to learn for each place anew what is worth a look.
     heat = layers.Conv2D(1, 1, use_bias=False, kernel_initializer="zeros", dtype="float32", name="heat")(x)
+    heat = layers.Rescaling(HEAT_GAIN, dtype="float32", name="heat_gain")(heat)
     centre = CentreOfMass(name="centre")(heat)  # [B, 2]
     x = layers.GlobalAveragePooling2D(dtype="float32", name="localisation_mean")(x)
     x = layers.Dense(4, kernel_initializer="zeros", dtype="float32", name="departure")(x)
