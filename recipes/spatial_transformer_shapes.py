@@ -3,7 +3,7 @@
     python recipes/spatial_transformer_shapes.py --minutes 4
 
 Pictures of 128x128 pixels with one shape of 16 to 64, anywhere and turned at random. A small CNN is given
-32x32 samples: of a window that a spatial transformer chooses (Jaderberg et al. 2015), or of the whole
+24x24 samples: of a window that a spatial transformer chooses (Jaderberg et al. 2015), or of the whole
 picture; the latter has the larger dense layer, so that it has as many parameters. The same seed, pictures and
 minutes. Each leaves a run's folder; `looks.png` shows where the transformer looks and what the CNN is given,
 `comparison.png` both trainings, `comparison.json` the figures.
@@ -33,12 +33,13 @@ SCALE = 2  # of them there
 class Settings(training.Shapes):
     """A spatial transformer in front of a CNN, beside the same CNN alone, on shapes."""
 
-    epochs: int = 12
+    epochs: int = 30
+    batch_size: int = 64
     learning_rate: float = 2e-3
     output: Path = Path("runs/spatial_transformer_shapes")
     export: Path = Path("saved_models/spatial_transformer_shapes")
     backbone: tyro.conf.Suppress[str] = "cnn"  # its own, which is no choice
-    window: int = 32
+    window: int = 24
     """Samples along each side of what the CNN is given."""
 
 

@@ -39,15 +39,10 @@ def cnn(
             x = layers.MaxPooling2D(2, name=f"cnn_pool_{i}")(x)
         x = layers.Dropout(dropout if i else 2 * dropout, name=f"cnn_dropout_{i}")(x)
     x = layers.Flatten(name="cnn_flatten")(x)
-    x = fully_connected(x, units, normalization, name="cnn_dense")
-    return layers.Dropout(2 * dropout, name="cnn_dropout_dense")(x)
-
-
-def fully_connected(
-    x: keras.KerasTensor, units: int, normalization: str | None, *, name: str
-) -> keras.KerasTensor:
-    """A fully connected layer with ReLU, and normalised in between if it is asked for."""
-    x = layers.Dense(units, use_bias=normalization is None, kernel_initializer="he_normal", name=name)(x)
+    x = layers.Dense(units, use_bias=normalization is None, kernel_initializer="he_normal", name="cnn_dense")(
+        x
+    )
     if normalization == "batch":
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
+        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="cnn_dense_bn")(x)
+    x = layers.ReLU(name="cnn_dense_relu")(x)
+    return layers.Dropout(2 * dropout, name="cnn_dropout_dense")(x)

@@ -1,11 +1,9 @@
-"""A spatial transformer's sampler: the window of a picture that an affine map tells."""
+"""A spatial transformer's sampler, the window of a picture that an affine map tells, and where to put it."""
 
 import keras
 import tensorflow as tf
 
 from kzoo.layers.sampler import affine_grid, bilinear_sample
-
-IDENTITY = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]  # theta that looks at the whole picture
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -39,3 +37,27 @@ class SpatialTransform(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"size": self.size}
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class CentreOfMass(keras.layers.Layer):
+    """Where a heat map is hottest, in the mean: differentiable, and the middle of a map that is all alike.
+
+    The softmax over all places says how much each of them counts (the spatial soft argmax of Levine et al.
+    2016, https://arxiv.org/abs/1504.00702, section 5.1).
+
+    Input: heat `[B, h, w, 1]` of known size. Output: float32 `[B, 2]`, (x, y) from -1 to 1.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs | {"dtype": "float32"})
+
+    def call(self, heat):
+        _, height, width, _ = heat.shape
+        weights = tf.nn.softmax(tf.reshape(heat, (-1, height * width)))  # [B, h * w]
+        y, x = ((2.0 * tf.range(side, dtype=tf.float32) + 1.0) / side - 1.0 for side in (height, width))
+        x, y = tf.meshgrid(x, y)  # [h, w]
+        return weights @ tf.stack([tf.reshape(x, (-1,)), tf.reshape(y, (-1,))], axis=-1)
+
+    def compute_output_spec(self, heat):
+        return keras.KerasTensor((heat.shape[0], 2), "float32")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from kzoo.backbones.cnn import KERNELS, cnn, fully_connected
+from kzoo.backbones.cnn import KERNELS, cnn
 from kzoo.backbones.resnet import normalize
 from kzoo.checks import (
     check_boolean,
@@ -18,12 +18,13 @@ from kzoo.checks import (
 )
 from kzoo.layers.class_answers import ClassAnswers
 from kzoo.layers.convolution import convolution
-from kzoo.layers.spatial_transform import IDENTITY, SpatialTransform
+from kzoo.layers.spatial_transform import CentreOfMass, SpatialTransform
 from kzoo.losses.classification import ClassificationLoss
 from kzoo.registry import register
 from kzoo.zoo_model import ZooModel
 
 LOCALISATION_CHANNELS = (16, 32, 32)
+HEAT_GAIN = 20.0  # the window is to arrive before the CNN has learned to do without
 
 
 @register(
@@ -47,7 +48,8 @@ def spatial_transformer(
 
     A localisation network tells an affine map from the picture, a grid is laid by it, the picture is sampled
     on the grid (figure 2), and a small CNN classifies the samples. The sampler is differentiable, so the
-    localisation network learns from the classes alone where to look. It starts at the identity: the whole
+    localisation network learns from the classes alone where to look: the middle of the window is that of a
+    heat map, its size and turn come from the mean of the features. It starts at the identity: the whole
     picture.
 
     Args:
@@ -120,9 +122,18 @@ def localise(x: keras.KerasTensor, normalization: str | None) -> keras.KerasTens
     """The localisation network: where to look in each picture, `[B, 6]`; at first at all of it."""
     for i, count in enumerate(LOCALISATION_CHANNELS):
         x = convolution(x, count, 3, name="localisation", index=i, normalization=normalization)
-        x = layers.MaxPooling2D(2, name=f"localisation_pool_{i}")(x)
-    x = layers.Flatten(name="localisation_flatten")(x)
-    x = fully_connected(x, 32, normalization, name="localisation_dense")
-    departure = layers.Dense(6, kernel_initializer="zeros", dtype="float32", name="departure")(x)
-    # In tenths: the window is to move more slowly than the weights of the CNN that looks through it.
-    return layers.Rescaling(0.1, offset=IDENTITY, dtype="float32", name="theta")(departure)
+        if i < len(LOCALISATION_CHANNELS) - 1:
+            x = layers.MaxPooling2D(2, name=f"localisation_pool_{i}")(x)
+    # A fully connected layer would have to learn for each place anew what is worth a look.
+    heat = layers.Conv2D(1, 1, use_bias=False, kernel_initializer="zeros", dtype="float32", name="heat")(x)
+    heat = layers.Rescaling(HEAT_GAIN, dtype="float32", name="heat_gain")(heat)
+    centre = CentreOfMass(name="centre")(heat)  # [B, 2]
+    x = layers.GlobalAveragePooling2D(dtype="float32", name="localisation_mean")(x)
+    x = layers.Dense(4, kernel_initializer="zeros", dtype="float32", name="departure")(x)
+    x = layers.Rescaling(1.0, offset=[1.0, 0.0, 0.0, 1.0], dtype="float32", name="from_identity")(x)
+    rows = [
+        layers.Reshape((2, columns), dtype="float32", name=name)(part)
+        for columns, name, part in ((2, "linear", x), (1, "shift", centre))
+    ]
+    theta = layers.Concatenate(dtype="float32", name="rows")(rows)  # [B, 2, 3]
+    return layers.Reshape((6,), dtype="float32", name="theta")(theta)

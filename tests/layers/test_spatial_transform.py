@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from kzoo.layers.spatial_transform import SpatialTransform
+from kzoo.layers.spatial_transform import CentreOfMass, SpatialTransform
 
 IDENTITY = [1.0, 0, 0, 0, 1, 0]
 PICTURE = np.random.default_rng(0).uniform(0, 255, [1, 8, 8, 3]).astype(np.float32)
@@ -147,3 +147,25 @@ def test_shapes():
     assert seen(WIDE[:0], np.zeros([0, 6]), 5).shape == (0, 5, 5, 2)
     again = SpatialTransform.from_config(SpatialTransform(5, name="sampler").get_config())
     assert (again.size, again.name) == (5, "sampler")
+
+
+def test_the_centre_of_mass_is_the_mean_place_by_the_softmax():
+    heat = np.random.default_rng(0).normal(0, 3, [4, 5, 7, 1]).astype(np.float32)
+    weights = np.exp(heat[..., 0].astype(float))
+    weights /= weights.sum(axis=(1, 2), keepdims=True)
+    x = np.sum(weights * ((np.arange(7) + 0.5) / 7 * 2 - 1), axis=(1, 2))
+    y = np.sum(weights * ((np.arange(5) + 0.5) / 5 * 2 - 1)[:, None], axis=(1, 2))
+    np.testing.assert_allclose(CentreOfMass()(heat), np.stack([x, y], axis=-1), atol=1e-6)
+    np.testing.assert_allclose(CentreOfMass()(heat * 0), np.zeros([4, 2]), atol=1e-7)
+    # Heat beyond half precision is heat all the same, and one place takes it all.
+    alone = np.zeros([1, 4, 4, 1], np.float32)
+    alone[0, 3, 0] = 1e30
+    np.testing.assert_allclose(CentreOfMass()(alone), [[-0.75, 0.75]], atol=1e-6)
+
+
+def test_the_centre_of_mass_is_told_in_float32():
+    layer = CentreOfMass()
+    places = layer(tf.cast(50 * np.eye(64, dtype=np.float32)[:2].reshape(2, 8, 8, 1), tf.float16))
+    assert places.dtype == tf.float32
+    np.testing.assert_allclose(places, [[-7 / 8, -7 / 8], [-5 / 8, -7 / 8]], atol=1e-6)
+    assert CentreOfMass.from_config(layer.get_config()).compute_dtype == "float32"

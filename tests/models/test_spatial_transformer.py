@@ -60,7 +60,7 @@ def test_answers_are_kept_by_saving_loading_and_exporting(trained, assert_kept):
 def test_it_starts_with_the_whole_picture():
     model = tiny()
     images = batch(2)["images"]
-    np.testing.assert_array_equal(model.predict(images, verbose=0)["theta"], [IDENTITY] * 2)
+    np.testing.assert_allclose(model.predict(images, verbose=0)["theta"], [IDENTITY] * 2, atol=1e-7)
     window = keras.Model(model.input["images"], model.get_layer("sampler").output)(images)
     whole = keras.Model(model.input["images"], model.get_layer("backbone_normalize").output)(images)
     # 16 samples a side of 32 pixels lie between two of them.
@@ -88,8 +88,24 @@ def test_pictures_need_not_be_square(losses_and_gradients):
     assert np.isfinite(losses["classification"])
     assert model.predict(batch(2, 24, 48)["images"], verbose=0)["theta"].shape == (2, 6)
     assert model.get_layer("sampler").output.shape == (None, 16, 16, 3)
-    # The classes alone teach where to look.
+    # The classes alone teach where to look, and how closely.
+    assert np.abs(gradients["heat/kernel"]).max() > 0
     assert np.abs(gradients["departure/bias"]).max() > 0
+
+
+def test_the_window_goes_where_the_heat_is():
+    model = tiny(input_shape=(32, 64, 3), window=32)  # features of 8 by 16 places
+    model.get_layer("departure").bias.assign([-0.5, 0.25, 0.125, -0.75])
+    model.get_layer("heat").kernel.assign(tf.ones_like(model.get_layer("heat").kernel))
+    features = np.zeros([2, 8, 16, 32], np.float32)
+    features[0, 1, 14] = features[1, 7, 0] = 100
+    place = keras.Model(model.get_layer("heat").input, model.get_layer("centre").output)(features)
+    # The middle of a place, and the picture from -1 to 1: x of 16 places, y of 8.
+    np.testing.assert_allclose(place, [[29 / 16 - 1, 3 / 8 - 1], [1 / 16 - 1, 15 / 8 - 1]], atol=1e-6)
+    theta = model.predict(batch(2, 32, 64)["images"], verbose=0)["theta"].reshape(2, 2, 3)
+    np.testing.assert_allclose(theta[:, :, :2], [[[0.5, 0.25], [0.125, 0.25]]] * 2, atol=1e-6)
+    maps = keras.Model(model.input["images"], model.get_layer("centre").output)
+    np.testing.assert_allclose(theta[:, :, 2], maps(batch(2, 32, 64)["images"]), atol=1e-6)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
@@ -103,7 +119,9 @@ def test_losses_are_float32_and_finite_whatever_comes(losses_and_gradients, prec
         ([0.0] * 6, np.full(4, -1, np.int32)),
     ]
     for theta, classes in hostile:
-        model.get_layer("departure").bias.assign(10 * np.subtract(theta, IDENTITY))
+        linear = np.subtract(theta, IDENTITY)[[0, 1, 3, 4]]
+        model.get_layer("departure").bias.assign(linear)
+        model.get_layer("heat").kernel.assign(np.full_like(model.get_layer("heat").kernel, theta[0]))
         losses, gradients = losses_and_gradients(model, arrays | {"classes": classes})
         assert losses["classification"].dtype == np.float32 and np.isfinite(losses["classification"])
         assert all(np.isfinite(gradient).all() for gradient in gradients.values())
