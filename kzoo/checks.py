@@ -76,10 +76,13 @@ def check_numbers(option: str, values: object, most: int | None = None) -> None:
             raise ValueError(f"{option}={values!r}: {value!r} is in it, but positive numbers are expected.")
 
 
-def check_normalization(normalization: object) -> None:
-    """Raises a `ValueError` unless `normalization` is None or `"batch"`."""
-    if normalization not in (None, "batch"):
-        raise ValueError(f'normalization={normalization!r}: None or "batch" is expected.')
+def check_normalization(
+    normalization: object, option: str = "normalization", known: Sequence[str] = ("batch",)
+) -> None:
+    """Raises a `ValueError` unless `normalization` is None or one of the known kinds."""
+    if normalization is not None and normalization not in known:
+        kinds = "".join(f', "{kind}"' for kind in known[:-1])
+        raise ValueError(f'{option}={normalization!r}: None{kinds} or "{known[-1]}" is expected.')
 
 
 def check_input_shape(input_shape: object, stride: int) -> None:
@@ -103,6 +106,23 @@ def check_input_shape(input_shape: object, stride: int) -> None:
             f"input_shape={input_shape!r}: too small for the coarsest level, whose stride is {stride}; "
             f"the least is ({stride}, {stride}, 3). Give larger pictures, or ask for fewer levels "
             "if the model has a choice."
+        )
+
+
+def check_resize(resize: object) -> None:
+    """Raises a `ValueError` unless `resize` is None or two lengths in pixels, the shorter side's first."""
+    if resize is None:
+        return
+    is_pair = isinstance(resize, Sequence) and not isinstance(resize, str) and len(resize) == 2
+    if (
+        not is_pair
+        or None in resize
+        or not all(_is_side(side) for side in resize)
+        or not 1 <= resize[0] <= resize[1]
+    ):
+        raise ValueError(
+            f"resize={resize!r}: (shorter, longest) is expected, the pixels of the shorter side and the most "
+            "that the longer side may have, as in (800, 1333)."
         )
 
 

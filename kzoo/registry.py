@@ -9,7 +9,7 @@ soon as their code has run.
 import ast
 import importlib
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -115,28 +115,58 @@ def register(name: str, *, task: str, paper: str) -> Callable[[_Builder], _Build
     return decorate
 
 
-def build(name: str, /, **options: object) -> "ZooModel":
+def build(
+    name: str,
+    /,
+    *,
+    weights: "str | Path | None" = None,
+    include: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    freeze: str | None = None,
+    **options: object,
+) -> "ZooModel":
     """Builds a model of the zoo.
 
     ```python
     model = kzoo.build("retinanet", num_classes=3, input_shape=(256, 320, 3))
+    detector = kzoo.build("mask_rcnn", weights="coco")
     ```
+
+    With weights of a whole model, options that are not given are those that the weights are for: the number
+    of classes, the architecture, and for a detector, unless there is an `input_shape`, the size that pictures
+    are resized to. With another `num_classes` the last layers begin anew; `model.fitted` tells which.
 
     Args:
         name: one of `list_models()`.
+        weights: what the model begins with. None is random; `"imagenet"` is the backbone's, or the whole
+            classifier's; `"coco"` is the whole detector's; `"coco:v1"` is one version of them. Or the path of
+            a `.keras`, a `.weights.h5`, or a `.pth` of torchvision's. `info(name)` tells what is published.
+        include: of the layers only those whose name one of these patterns fits take weights: `"backbone_*"`.
+        skip: and not those whose name one of these patterns fits.
+        freeze: what does not learn: None, `"backbone"`, `"backbone_at_n"` (its layers up to a stride of 2^n),
+            or `"batch_norm"` (statistics, scale and offset of all batch normalisation).
         **options: the builder's options; `info(name)` tells them and their defaults.
 
     Returns:
         The model. It remembers how it was built: `zoo_name`, and `zoo_options` with the defaults filled in.
+        With weights, `fitted` tells what became of them.
 
     Raises:
-        ValueError: the name or an option is unknown, a required option is missing, or the builder refuses a
-            value.
+        ValueError: the name or an option is unknown, a required option is missing, the builder refuses a
+            value, or there are no such weights, they cannot be fetched or do not fit.
     """
     entry = info(name)
     # Checked before the import, which takes seconds: a slip of the pen is told at once.
     for option in options:
         check_choice(f"{name}: option", option, entry.options)
+    plan = None
+    if weights is not None:
+        from kzoo.weights.plan import plan_for
+
+        plan = plan_for(name, weights, options, entry.options)
+        options = plan.options
+    elif include or skip:
+        raise ValueError("include= and skip= choose from weights=, and there are none.")
     required = [option for option, default in entry.options.items() if default is REQUIRED]
     if missing := [f"{option}=..." for option in required if option not in options]:
         raise ValueError(f'{name}: needs {", ".join(missing)}: build("{name}", {", ".join(missing)}).')
@@ -146,6 +176,14 @@ def build(name: str, /, **options: object) -> "ZooModel":
     model = builder(**options)
     model.zoo_name = name
     model.zoo_options = entry.options | options
+    if plan:
+        from kzoo.weights.load import load_planned
+
+        model.fitted = load_planned(model, plan, include, skip)
+    if freeze:
+        from kzoo.freezing import freeze_layers
+
+        freeze_layers(model, freeze)
     return model
 
 

@@ -1,9 +1,14 @@
 """The one kind of model in the zoo: a functional graph whose targets are optional inputs."""
 
+from typing import TYPE_CHECKING
+
 import keras
 import tensorflow as tf
 
 from kzoo.batches import check_data, check_pictures
+
+if TYPE_CHECKING:
+    from kzoo.weights.fit import Fitted
 
 _OWN = ("zoo_name", "zoo_options", "least_size")  # what a saved model tells beyond Keras's own config
 
@@ -23,7 +28,8 @@ class ZooModel(keras.Model):
         model.predict(images)["boxes"]
 
     `zoo_name` and `zoo_options` tell what `kzoo.build` was called with, also after saving and loading.
-    Options that are sequences are tuples. `least_size` is the least height and width of pictures, in pixels.
+    Options that are sequences are tuples. `fitted` tells, where a model began with weights, what became of
+    them; it is not saved. `least_size` is the least height and width of pictures, in pixels.
 
     Training on several workers (`MultiWorkerMirroredStrategy`) is not supported yet. Keras's own `fit` fails
     there in two methods of its TensorFlow trainer, `_maybe_symbolic_build` and `_make_function`; what takes
@@ -32,6 +38,7 @@ class ZooModel(keras.Model):
 
     zoo_name: str | None = None
     zoo_options: dict | None = None
+    fitted: "Fitted | None" = None
     least_size: int = 1
 
     def __setattr__(self, name, value):

@@ -53,6 +53,7 @@ def adapt(
     size: tuple[int | None, int | None],
     layer_name: str = "backbone",
     coarsest: int | None = None,
+    weights: str | None = None,
 ) -> tuple[keras.layers.Layer | None, Backbone]:
     """A network's feature maps as a layer.
 
@@ -61,17 +62,19 @@ def adapt(
         size: height and width that the pictures have, None for any.
         layer_name: what the layer is called.
         coarsest: the coarsest level that is wanted: what lies behind it is left away. None is all.
+        weights: None for random ones, or `"imagenet"` for those that its makers published.
 
     Returns:
         What pictures in 0-255 go through first, None for nothing, and the layer for what comes of them.
 
     Raises:
-        ValueError: the network does not take pictures of this size.
+        ValueError: the network does not take pictures of this size, or there are no such weights, or they
+            cannot be fetched.
         ImportError: keras-cv is not installed, or it does not go with this Keras.
     """
     package, _, network_name = name.rpartition(".")
     module = keras_cv if package == "keras_cv" else keras_applications
-    preprocess, network = module.network(network_name, size)
+    preprocess, network = module.network(network_name, size, weights)
     maps = {level: x for level, x in maps_by_level(network).items() if coarsest is None or level <= coarsest}
     if not maps:
         raise ValueError(f'backbone="{name}": has no features of level {coarsest} or finer.')

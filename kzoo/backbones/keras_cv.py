@@ -7,6 +7,7 @@ imported when one of its backbones is asked for, and not before.
 import importlib
 
 import keras
+import numpy as np
 
 from kzoo.layers.pixels import PadToMultiple
 
@@ -171,18 +172,22 @@ def names() -> list[str]:
     return sorted(BACKBONES)
 
 
-def network(name: str, size: tuple[int | None, int | None]) -> tuple[PadToMultiple | None, keras.Model]:
-    """A backbone with random weights.
+def network(
+    name: str, size: tuple[int | None, int | None], weights: str | None = None
+) -> tuple[PadToMultiple | None, keras.Model]:
+    """A backbone, with random weights or those that keras-cv publishes.
 
     Args:
         name: one of `names()`.
         size: height and width that the pictures have, None for any.
+        weights: None, or `"imagenet"`.
 
     Returns:
         What pictures in 0-255 go through first, None for nothing, and the backbone.
 
     Raises:
-        ValueError: a transformer does not take this size.
+        ValueError: a transformer does not take this size; or there are no such weights, or they cannot be
+            fetched.
         ImportError: keras-cv is not installed, or it does not go with this Keras.
     """
     class_name, config = BACKBONES[name]
@@ -199,9 +204,28 @@ def network(name: str, size: tuple[int | None, int | None]) -> tuple[PadToMultip
             f"{error!r}. keras-cv 0.9.0 is its last release and was seen to work with Keras 3.15 "
             "(pip install keras-cv==0.9.0); keras.applications has networks that go with every Keras."
         ) from error
+    if weights is not None:
+        backbone.set_weights(_published(name, weights, constructor))
     # The first layer of darknet takes every second pixel of every second row as channels.
     darknet = class_name == "CSPDarkNetBackbone"
     return PadToMultiple(2, name="backbone_preprocess") if darknet else None, backbone
+
+
+def _published(name: str, weights: str, constructor: type) -> list[np.ndarray]:
+    """The weights of keras-cv's own preset `NAME_imagenet`, which it fetches by itself."""
+    preset = f"{name.removesuffix('_backbone')}_{weights}"
+    known = sorted(constructor.presets_with_weights)
+    if preset not in known:
+        raise ValueError(
+            f'weights="{weights}": keras-cv publishes none for keras_cv.{name}; it has '
+            f"{', '.join(known) or 'none'} of this kind."
+        )
+    try:
+        return constructor.from_preset(preset, load_weights=True).get_weights()
+    except Exception as error:
+        raise ValueError(
+            f'weights="{weights}": keras-cv cannot give those of keras_cv.{name}: {error}'
+        ) from error
 
 
 def _check_size(name: str, size: tuple[int | None, int | None], stride: int) -> None:

@@ -32,8 +32,9 @@ class Anchors(keras.layers.Layer):
     """The anchors of every level of a pyramid.
 
     The anchor of row i and column j is centred at pixel (j * stride, i * stride): where a stack of
-    symmetrically padded convolutions looks, and where torchvision puts it. (Where a side is no multiple of
-    the coarsest stride, torchvision spreads a level's anchors evenly; here they keep their stride.)
+    symmetrically padded convolutions looks. The stride of a level is the finest level's extent over the
+    level's own rows or columns, in whole pixels, as in torchvision: 2^l where that divides the extent, and a
+    little less where it does not, so that the anchors are spread over the picture.
 
     Args:
         sizes: for each level, finest first, the sides in pixels of its anchors.
@@ -65,10 +66,12 @@ class Anchors(keras.layers.Layer):
 
     def call(self, pyramid):
         anchors = {}
+        finest = next(iter(pyramid))
+        extent = 2 ** int(finest) * tf.shape(pyramid[finest])[1:3]
         for sizes, (level, feature) in zip(self.sizes, pyramid.items(), strict=True):
-            stride = 2 ** int(level)
-            height, width = tf.shape(feature)[1], tf.shape(feature)[2]
-            x, y = tf.meshgrid(tf.range(width) * stride, tf.range(height) * stride)
+            height, width = tf.unstack(tf.shape(feature)[1:3])
+            row_stride, column_stride = tf.unstack(extent // tf.maximum(tf.shape(feature)[1:3], 1))
+            x, y = tf.meshgrid(tf.range(width) * column_stride, tf.range(height) * row_stride)
             centre = tf.cast(tf.stack([x, y, x, y], axis=-1), tf.float32)  # [H_l, W_l, 4]
             anchors[level] = tf.reshape(centre[:, :, None, :] + anchors_of_cell(sizes, self.ratios), (-1, 4))
         return anchors

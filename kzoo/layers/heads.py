@@ -8,6 +8,7 @@ from keras import layers
 from kzoo.layers.batch_norm import BatchNorm
 
 PRIOR_PROBABILITY = 0.01
+GROUPS = 32  # of channels, that are normalised together (Wu and He 2018, section 4)
 
 
 def prior_bias(probability: float = PRIOR_PROBABILITY) -> keras.initializers.Initializer:
@@ -20,13 +21,13 @@ def tower(
 ) -> dict[int, keras.KerasTensor]:
     """Convolutions that move over every level of a pyramid.
 
-    `depth` 3x3 convolutions with ReLU, shared by all levels; their normalisation is each level's own, since
-    statistics differ from level to level.
+    `depth` 3x3 convolutions with ReLU, shared by all levels. Batch normalisation is each level's own, since
+    statistics differ from level to level; group normalisation (Wu and He 2018) knows none, and is shared.
 
     Args:
         pyramid: dict from level to `[B, H_l, W_l, C]`.
         depth: convolutions, at least 0.
-        normalization: None or `"batch"`.
+        normalization: None, `"batch"` or `"group"`.
         name: what the layers' names begin with.
 
     Returns:
@@ -44,11 +45,15 @@ def tower(
             kernel_initializer=initializer,
             name=f"{name}_conv_{i}",
         )
+        if normalization == "group":
+            group_norm = layers.GroupNormalization(GROUPS, epsilon=1e-5, name=f"{name}_gn_{i}")
         seen = {}
         for level, x in pyramid.items():
             x = convolution(x)
             if normalization == "batch":
                 x = BatchNorm(name=f"{name}_bn_{i}_level_{level}")(x)
+            elif normalization == "group":
+                x = group_norm(x)
             seen[level] = layers.ReLU(name=f"{name}_relu_{i}_level_{level}")(x)
         pyramid = seen
     return pyramid

@@ -107,9 +107,9 @@ class Masks(keras.layers.Layer):
         **kwargs: `name`.
 
     Inputs: logits `[P, m, m, C]`; picks, as `PickMaskRegions` gives them; detections, a dict of `classes
-    [B, N]` among others; images `[B, H, W, 3]`; classes `[B, G]` (optional, only looked at for being there).
-    Output: float32 `[B, N, m, m]`, probabilities within the box of each detection; or, pasted, uint8 `[B, N,
-    H, W]`, 0 or 1. Where there is no detection it is all zeros.
+    [B, N]` and `boxes [B, N, 4]` in pixels of the images; images `[B, H, W, 3]`; classes `[B, G]` (optional,
+    only looked at for being there). Output: float32 `[B, N, m, m]`, probabilities within the box of each
+    detection; or, pasted, uint8 `[B, N, H, W]`, 0 or 1. Where there is no detection it is all zeros.
     """
 
     def __init__(self, paste: bool = False, **kwargs):
@@ -133,7 +133,7 @@ class Masks(keras.layers.Layer):
             return tf.scatter_nd(places, values, shape)[:, :count]
 
         masks = in_place(masks)  # [B, N, m, m]
-        return _paste(masks, in_place(picks["regions"]), height, width) if self.paste else masks
+        return _paste(masks, detections["boxes"], height, width) if self.paste else masks
 
     def compute_output_spec(self, logits, picks, detections, images, classes=None):
         height, width = images.shape[1:3] if self.paste else logits.shape[1:3]

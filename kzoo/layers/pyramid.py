@@ -38,7 +38,7 @@ def feature_pyramid(
     levels: Sequence[int],
     channels: int,
     normalization: str | None = None,
-    coarser: Literal["convolution", "pool"] = "convolution",
+    coarser: Literal["pyramid", "backbone", "pool"] = "pyramid",
 ) -> dict[int, keras.KerasTensor]:
     """The pyramid over a backbone's features.
 
@@ -50,9 +50,9 @@ def feature_pyramid(
         levels: of the pyramid, such as `range(2, 7)`, finest first.
         channels: of every level.
         normalization: None, or `"batch"` behind every convolution up to P5.
-        coarser: what makes the levels beyond P5 of the level below: `"convolution"`, strided, of P5 as in
-            torchvision where the RetinaNet paper takes C5; or `"pool"`, every second pixel, as Faster R-CNN
-            with a pyramid has it (section 4.1).
+        coarser: what makes the levels beyond P5: strided convolutions, the first of them of P5 (`"pyramid"`)
+            or of C5 (`"backbone"`, as in the RetinaNet paper); or `"pool"`, every second pixel of the level
+            below, as Faster R-CNN with a pyramid has it (section 4.1).
 
     Returns:
         A dict from level to `[B, H / 2^l, W / 2^l, channels]`, finest first.
@@ -77,6 +77,8 @@ def feature_pyramid(
             continue
         if level > COARSEST_BACKBONE_LEVEL + 1:
             below = layers.ReLU(name=f"fpn_relu_{level}")(below)
+        elif coarser == "backbone":
+            below = features[COARSEST_BACKBONE_LEVEL]
         below = layers.ZeroPadding2D(1, name=f"fpn_pad_{level}")(below)
         pyramid[level] = layers.Conv2D(channels, 3, strides=2, name=f"fpn_p{level}")(below)
     return pyramid

@@ -19,10 +19,13 @@ def mask_rcnn(
     *,
     num_classes: int,
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    resize: tuple[int, int] | None = None,
     backbone: str = "resnet50",
     freeze_statistics: bool = False,
     pyramid_channels: int = 256,
     normalization: str | None = None,
+    rpn_normalization: str | None = "same",
+    rpn_depth: int = 1,
     anchor_sizes: Sequence[float] = (32, 64, 128, 256, 512),
     anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
     match_best: bool = True,
@@ -32,6 +35,7 @@ def mask_rcnn(
     roi_size: int = 7,
     roi_samples: int = 512,
     head_units: int = 1024,
+    head_convolutions: int = 0,
     mask_channels: int = 256,
     mask_roi_size: int = 14,
     paste_masks: bool = False,
@@ -52,11 +56,14 @@ def mask_rcnn(
         num_classes: how many classes of objects there are; the background is none.
         input_shape: `(height, width, 3)` of the pictures in pixels, None for any. Height and width are at
             least the stride of the coarsest level, 4 pixels for one anchor size up to 64 for five.
+        resize: as for `retinanet`.
         backbone: as for `faster_rcnn`.
         freeze_statistics: as for `faster_rcnn`.
         pyramid_channels: channels of every level of the pyramid, and of the first stage.
-        normalization: None as in the paper, or `"batch"`: batch normalisation in pyramid, first stage and
-            mask branch, for training from random weights.
+        normalization: None as in the paper, or `"batch"`: batch normalisation in pyramid, first stage, mask
+            branch and the box head's convolutions, for training from random weights.
+        rpn_normalization: as for `faster_rcnn`.
+        rpn_depth: as for `faster_rcnn`.
         anchor_sizes: for each level from P2 upwards, the side of its square anchor in pixels, 1 to 5 of them.
         anchor_ratios: height / width of the anchors.
         match_best: as for `faster_rcnn`.
@@ -66,7 +73,8 @@ def mask_rcnn(
         roi_size: parts of a crop for the box head along each side.
         roi_samples: proposals of a picture that the second stage learns from; at most a quarter with an
             object, and these have masks.
-        head_units: of the two fully connected layers of the second stage.
+        head_units: as for `faster_rcnn`.
+        head_convolutions: as for `faster_rcnn`.
         mask_channels: of the convolutions of the mask branch.
         mask_roi_size: parts of a crop for a mask along each side; the mask has twice as many.
         paste_masks: whether the answers' masks are given in pixels of the picture.
@@ -102,10 +110,13 @@ def mask_rcnn(
     stages = two_stages(
         num_classes=num_classes,
         input_shape=input_shape,
+        resize=resize,
         backbone=backbone,
         freeze_statistics=freeze_statistics,
         pyramid_channels=pyramid_channels,
         normalization=normalization,
+        rpn_normalization=rpn_normalization,
+        rpn_depth=rpn_depth,
         anchor_sizes=anchor_sizes,
         anchor_ratios=anchor_ratios,
         match_best=match_best,
@@ -115,25 +126,26 @@ def mask_rcnn(
         roi_size=roi_size,
         roi_samples=roi_samples,
         head_units=head_units,
+        head_convolutions=head_convolutions,
         box_loss=box_loss,
         box_loss_weight=box_loss_weight,
         score_threshold=score_threshold,
         nms_threshold=nms_threshold,
         max_detections=max_detections,
     )
-    images, boxes, classes = (stages.inputs[name] for name in ("images", "boxes", "classes"))
+    images, classes = (stages.inputs[name] for name in ("images", "classes"))
     masks = keras.Input((None, None, None), dtype="uint8", name="masks", optional=True)  # [B, G, m, m]
 
     picks = PickMaskRegions(stages.most_positives, name="mask_regions")(
-        stages.regions, stages.detections, boxes, classes
+        stages.regions, stages.detections, stages.boxes, classes
     )
     crops = CropRegions(mask_roi_size, roi, name="crop_mask_regions")(
         stages.crop_pyramid, picks["regions"], picks["pictures"]
     )  # [P, size, size, C]
     logits = mask_head(crops, num_classes=num_classes, channels=mask_channels, normalization=normalization)
-    logits = MaskLoss(name="mask")(logits, picks, masks, boxes, classes)
-    found = Masks(paste_masks, name="masks_of_detections")(logits, picks, stages.detections, images, classes)
+    logits = MaskLoss(name="mask")(logits, picks, masks, stages.boxes, classes)
+    found = Masks(paste_masks, name="masks_of_detections")(logits, picks, stages.answers, images, classes)
 
-    model = ZooModel(stages.inputs | {"masks": masks}, stages.detections | {"masks": found}, name="mask_rcnn")
+    model = ZooModel(stages.inputs | {"masks": masks}, stages.answers | {"masks": found}, name="mask_rcnn")
     model.least_size = stages.least_size
     return model

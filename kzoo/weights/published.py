@@ -18,7 +18,7 @@ _NEW_CLASSIFIER_RECIPES = {
     "resnet50": "https://github.com/pytorch/vision/issues/3995#issuecomment-1013906621",
     "resnet101": "https://github.com/pytorch/vision/issues/3995#new-recipe",
 }
-_TWO_STAGES_V2 = {"normalization": "batch", "rpn_depth": 2, "box_head_convolutions": 4}
+_TWO_STAGES_V2 = {"normalization": "batch", "rpn_normalization": None, "rpn_depth": 2, "head_convolutions": 4}
 _LICENCE = (
     "none stated for the weights; torchvision, whose code is BSD-3-Clause, says that pretrained models may "
     "have licences or terms derived from the data that they learned from"

@@ -1,0 +1,139 @@
+"""Gives a model weights by the names of its layers, and accounts for both sides."""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+# What depends on the classes, and begins anew where there are others: the last layers.
+CLASS_LAYERS = (
+    "classes_of_picture",
+    "class_head_out",
+    "box_head_classes",
+    "box_head_deltas",
+    "mask_head_out",
+    "classes_of_pixels",
+    "classes_of_slots",
+    "boxes_of_slots",
+)
+MOST_LISTED = 8
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What became of weights that a model was given; `print` shows it.
+
+    Attributes:
+        source: where they were from.
+        layers: the layers that have them now.
+        anew: the layers that begin anew, each with the reason.
+        left: the weights of the source that no layer took, since they were not asked for.
+    """
+
+    source: str
+    layers: tuple[str, ...]
+    anew: dict[str, str]
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.layers)} layers have the weights of {self.source}."]
+        lines += [f"{layer} begins anew: {reason}." for layer, reason in self.anew.items()]
+        return "\n".join(lines)
+
+
+def fit(
+    model: keras.Model,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    source: str,
+    part: str = "",
+    include: Sequence[str] = (),
+    skip: Sequence[str] = (),
+) -> Fitted:
+    """Gives the layers of a model the weights that bear their names.
+
+    Every weight of the source and of the model is accounted for: both sides must be the same, but for the
+    last layers, which begin anew where they are for other classes, and for layers that are not asked for.
+
+    Args:
+        model: any model; weights that it takes are changed in place, all of them or, on an error, none.
+        arrays: from `layer/variable`, such as `backbone_conv1/kernel`, to arrays.
+        source: where they are from, for messages.
+        part: only layers whose names begin like this are looked at, on both sides.
+        include: of these only the layers that one of the patterns fits, such as `"backbone_*"`; none is all.
+        skip: and not the layers that one of these patterns fits.
+
+    Returns:
+        What became of the weights.
+
+    Raises:
+        ValueError: a pattern fits no layer, or the two sides are not the same; the message lists both.
+    """
+    variables = variables_by_name(model)
+    layers = list(dict.fromkeys(map(_layer, variables)))
+    for option, patterns in (("include", include), ("skip", skip)):
+        for pattern in patterns:
+            if not fnmatch.filter(layers, pattern):
+                raise ValueError(
+                    f'{option}="{pattern}": fits no layer of {model.name} that has weights; they are called '
+                    f"{_listed(layers)}."
+                )
+
+    def asked_for(name: str) -> bool:
+        layer = _layer(name)
+        included = not include or _fits(layer, include)
+        return layer.startswith(part) and included and not _fits(layer, skip)
+
+    wanted = {name: variable for name, variable in variables.items() if asked_for(name)}
+    given = {name: values for name, values in arrays.items() if asked_for(name)}
+    reshaped = {
+        name: f"{tuple(given[name].shape)} there, {tuple(variable.shape)} here"
+        for name, variable in wanted.items()
+        if name in given and tuple(given[name].shape) != tuple(variable.shape)
+    }
+    anew = {
+        _layer(name): f"{name} is {how}" for name, how in reshaped.items() if _layer(name) in CLASS_LAYERS
+    }
+    wanted = {name: variable for name, variable in wanted.items() if _layer(name) not in anew}
+    given = {name: values for name, values in given.items() if _layer(name) not in anew}
+
+    sides = [
+        f"the model's without a counterpart: {_listed([name for name in wanted if name not in given])}",
+        f"the file's without a counterpart: {_listed([name for name in given if name not in wanted])}",
+        f"of another shape: {_listed([f'{name} ({reshaped[name]})' for name in reshaped if name in wanted])}",
+    ]
+    sides = [side for side in sides if not side.endswith(": none")]
+    if sides or not wanted:
+        raise ValueError(
+            f"{source}: does not fit {model.name}; {'; '.join(sides) or 'no layer was asked for'}. include= "
+            "and skip= take patterns of layers."
+        )
+    for name, variable in wanted.items():
+        variable.assign(np.asarray(given[name], np.float32))
+    fitted = tuple(dict.fromkeys(map(_layer, wanted)))
+    return Fitted(source, fitted, anew, tuple(name for name in arrays if not asked_for(name)))
+
+
+def variables_by_name(model: keras.Model) -> dict[str, keras.Variable]:
+    """The weights of a model, by `layer/variable`; those of a network within it are counted."""
+    named = {}
+    for layer in model.layers:
+        for i, variable in enumerate(layer.weights):
+            own_name = i if isinstance(layer, keras.Model) else variable.path.rpartition("/")[-1]
+            named[f"{layer.name}/{own_name}"] = variable
+    return named
+
+
+def _layer(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _fits(layer: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return (", ".join(names[:MOST_LISTED]) or "none") + more

@@ -1,0 +1,72 @@
+"""What `weights=` means for a model: where the weights are, and how the model is to be built for them.
+
+No TensorFlow: a slip of the pen is told before anything is imported or fetched.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kzoo.weights.published import Checkpoint, checkpoints, find
+
+SUFFIXES = (".keras", ".weights.h5", ".pth")
+MADE_ELSEWHERE = ("keras.applications.", "keras_cv.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the weights of a model are, and the options that it is built with.
+
+    Attributes:
+        options: of the builder: those that were given, and behind them those that the weights need.
+        checkpoint: a published one, or None.
+        path: a file, or None.
+        backbone_alone: whether it is the backbone alone that has weights.
+    """
+
+    options: dict[str, object]
+    checkpoint: Checkpoint | None = None
+    path: Path | None = None
+    backbone_alone: bool = False
+
+
+def plan_for(
+    model: str, weights: str | Path, options: Mapping[str, object], defaults: Mapping[str, object]
+) -> Plan:
+    """What `weights=` means for a model.
+
+    Args:
+        model: the builder's name.
+        weights: `"imagenet"`, `"coco"`, a version of them such as `"coco:v1"`, or the path of a file.
+        options: the builder's options that were given.
+        defaults: the builder's options with their defaults.
+
+    Raises:
+        ValueError: there are no such weights for this model and this backbone, or no such file.
+    """
+    path = Path(weights)
+    if path.suffix or isinstance(weights, Path) or "/" in weights:
+        if not path.name.endswith(SUFFIXES):
+            raise ValueError(f'weights="{weights}": a file that ends in {", ".join(SUFFIXES)} is expected.')
+        if not path.is_file():
+            raise ValueError(f'weights="{weights}": there is no such file.')
+        return Plan(dict(options), path=path)
+
+    backbone = options.get("backbone", defaults.get("backbone"))
+    if str(backbone).startswith(MADE_ELSEWHERE) and weights == "imagenet":
+        return Plan(dict(options), backbone_alone=True)
+    if "backbone" not in defaults:
+        raise ValueError(f'weights="{weights}": there are none for {model}, which has no backbone.')
+    checkpoint = find(model, backbone, weights)
+    if checkpoint.model != model:
+        return Plan(dict(options), checkpoint, backbone_alone=True)
+    needed = {"num_classes": len(checkpoint.classes)} | checkpoint.options
+    if checkpoint.resize.longest and "input_shape" not in options:
+        needed["resize"] = (checkpoint.resize.shorter, checkpoint.resize.longest)
+    return Plan(needed | dict(options), checkpoint)
+
+
+def published_for(model: str, options: Mapping[str, object]) -> list[Checkpoint]:
+    """The published checkpoints that a builder with these options can begin from."""
+    own = checkpoints(model)
+    return own + [one for one in checkpoints("classifier") if "backbone" in options and one not in own]
