@@ -45,7 +45,8 @@ def load(
             "all[:24]", "all[24:]" or "train[:80%]".
         task: what is to be learnt: "classification", "box_regression", "detection", "segmentation" or
             "instance_segmentation".
-        image_size: height and width that the model is given. None: the pictures' own, if all have the same.
+        image_size: height and width that the model is given. None: the pictures' own; where these differ,
+            that takes `batch_size=1`, pictures as they are, and a model that takes any size.
         batch_size: pictures in a batch; the last batch of a split has what is left.
         augment: whether pictures are changed at random, each epoch anew; an `Augmentation` says how strongly.
         resize: "letterbox" keeps the proportions and fills up with grey at the bottom and at the right,
@@ -63,7 +64,7 @@ def load(
     Returns:
         Batches whose number is known (`len`), each a dict with
 
-        - `images`: uint8 [B, H, W, 3], RGB.
+        - `images`: uint8 [B, H, W, 3], RGB; where sizes differ, H and W are those of each picture.
         - `image_id`: int64 [B], the picture's place in the split.
         - `original_size`: int32 [B, 2], height and width of the picture as it lies on disk.
         - `scale`: float32 [B, 2] (y, x), the factor from the pixels on disk to those of `images`, which
@@ -105,8 +106,13 @@ def load(
         pictures = _without_crowds(pictures)
     _check_task(task, spec, pictures, border_sigma)
     most = 1 if task in source.ONE_OBJECT else opened.max_objects
-    image_size = tuple(image_size or _common_size(pictures.sizes, f"{spec!r}, split {split!r}"))
     settings = Augmentation() if augment is True else augment or None
+    if image_size is None:
+        as_they_are = batch_size == 1 and settings is None
+        image_size = _common_size(pictures.sizes, f"{spec!r}, split {split!r}", as_they_are)
+    else:
+        image_size = tuple(image_size)
+    one_by_one = image_size is None
     if shuffle is None:
         shuffle = split.partition("[")[0] == "train" or settings is not None
 
@@ -114,14 +120,16 @@ def load(
     usual_zoom = math.sqrt(math.prod(settings.zoom)) if settings else 1.0
     read = reader(pictures, task, most, image_size, resize, zoom, border_sigma, usual_zoom)
     layers = 3 + (task == "segmentation") + (border_sigma is not None)
-    memory = sum(math.prod(working_size(size, image_size, resize, zoom)) * layers for size in pictures.sizes)
+    kept_sizes = [working_size(size, image_size or size, resize, zoom) for size in pictures.sizes]
+    memory = sum(map(math.prod, kept_sizes)) * layers
     if task == "instance_segmentation":
         memory += sum(map(len, pictures.classes)) * MASK_SIZE**2
     dataset = _read_in_order(read, len(pictures.names), memory <= _MEMORY, shuffle, seed)
     if settings:
         dataset = _augmented(dataset, image_size, settings, seed)
     dataset = dataset.map(lambda example: _targets(example, task))
-    dataset = dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    # One by one none is left behind, and that each batch has one picture is known before it is read.
+    dataset = dataset.batch(batch_size, drop_remainder=one_by_one).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     dataset = dataset.with_options(options)
@@ -242,12 +250,15 @@ def _check_task(task, spec, pictures, border_sigma):
         )
 
 
-def _common_size(sizes, where):
-    """The size of all pictures, if it is the same."""
+def _common_size(sizes, where, may_differ):
+    """The size of all pictures; None if it is not the same and need not be."""
     found = sorted(set(sizes))
-    if len(found) > 1:
+    if len(found) == 1:
+        return found[0]
+    if not may_differ:
         raise ValueError(
             f"image_size=None: the pictures of {where} have {len(found)} sizes, "
-            f"from {found[0]} to {found[-1]}. Give the height and width that the model is to be given."
+            f"from {found[0]} to {found[-1]}. Give the height and width that the model is to be given, or, "
+            "to have each as it is, batch_size=1 without augment."
         )
-    return found[0]
+    return None

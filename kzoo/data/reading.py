@@ -16,7 +16,7 @@ def reader(
     split: Split,
     task: str,
     max_objects: int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | None,
     resize: str,
     zoom: float | None,
     border_sigma: float | None = None,
@@ -30,7 +30,7 @@ def reader(
             class. "segmentation": `labels` uint8 [h, w, 1], the class of each pixel plus 1, where 0 is
             ignored. Else `boxes` and `classes`, and for "instance_segmentation" `masks`.
         max_objects: G, to which boxes and classes are padded.
-        image_size: height and width that the model is given.
+        image_size: height and width that the model is given; None is each picture's own.
         resize: "letterbox" or "stretch".
         zoom: None: everything comes as the model is given it. Else pictures come without padding, large
             enough to be enlarged by this factor, and boxes in the picture's own pixels: augmentation does
@@ -42,7 +42,7 @@ def reader(
 
     The `masks` [n, 56, 56] are within boxes and not padded: a picture with few objects takes little memory.
     """
-    area = (None, None) if zoom else image_size
+    area = (None, None) if zoom or not image_size else image_size
     parts = {
         "images": (tf.uint8, [*area, 3]),
         "original_size": (tf.int32, [2]),
@@ -64,9 +64,10 @@ def reader(
         index = int(index)
         picture = split.read(index)
         size = picture.shape[:2]
-        fitted = fit(size, image_size, resize)
+        given_size = image_size or size
+        fitted = fit(size, given_size, resize)
         scale = scale_to(fitted, size)
-        kept_size = working_size(size, image_size, resize, zoom)
+        kept_size = working_size(size, given_size, resize, zoom)
         example = {"original_size": np.array(size, np.int32), "scale": scale}
         layers = {"images": resized(picture, kept_size)}
         if "label" in parts:
@@ -89,7 +90,7 @@ def reader(
             example["boxes"] = np.pad(boxes, [(0, free), (0, 0)])
             example["classes"] = np.pad(classes, (0, free), constant_values=-1)
         if not zoom:
-            layers = {name: padded(layer, image_size, FILLS[name]) for name, layer in layers.items()}
+            layers = {name: padded(layer, given_size, FILLS[name]) for name, layer in layers.items()}
         example |= layers
         return [example[name] for name in parts]
 

@@ -183,8 +183,52 @@ def test_sizes_may_differ_if_one_is_given(opened):
         got["scale"], [[0.5, 0.5], [32 / 30] * 2, [0.32, 0.3], [32 / 7] * 2], rtol=1e-6
     )
     assert epoch(kzoo.data.load("fake", augment=True, **SETTINGS))["images"].shape == (4, 32, 40, 3)
-    with pytest.raises(ValueError, match=r"image_size=None.*4 sizes, from \(7, 7\) to \(100, 20\)"):
-        kzoo.data.load("fake")
+    for options in ({}, {"batch_size": 1, "augment": True}):
+        with pytest.raises(ValueError, match=r"image_size=None.*4 sizes, from \(7, 7\) to \(100, 20\)"):
+            kzoo.data.load("fake", **options)
+
+
+SIZES = ((48, 80), (30, 60), (100, 80), (48, 80))
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+def test_one_by_one_pictures_of_different_sizes_are_as_they_are(opened, resize):
+    fake = opened(FakeSource(sizes=SIZES))
+    dataset = kzoo.data.load("fake", task="instance_segmentation", batch_size=1, shuffle=False, resize=resize)
+    assert (len(dataset), fake.reads) == (4, [])
+    assert dataset.element_spec["images"] == tf.TensorSpec([1, None, None, 3], tf.uint8)
+    assert dataset.element_spec["boxes"] == tf.TensorSpec([1, 3, 4], tf.float32)
+    batches = list(dataset.as_numpy_iterator())
+    for index, batch in enumerate(batches):
+        np.testing.assert_array_equal(batch["images"], fake.pictures.read(index)[np.newaxis])
+        np.testing.assert_array_equal(batch["boxes"][0, :index], fake.pictures.boxes[index])
+        np.testing.assert_array_equal(batch["original_size"], [SIZES[index]])
+        np.testing.assert_array_equal(batch["scale"], [[1, 1]])
+        assert batch["masks"][0, :index].all() and not batch["masks"][0, index:].any()
+    assert [batch["image_id"].tolist() for batch in batches] == [[0], [1], [2], [3]]
+
+
+def test_one_by_one_pixels_of_different_sizes_are_as_they_are(opened):
+    fake = opened(FakeSource(sizes=SIZES))
+    settings = {"task": "segmentation", "batch_size": 1, "shuffle": False}
+    dataset = kzoo.data.load("fake", border_sigma=3.0, **settings)
+    assert dataset.element_spec["classes"] == tf.TensorSpec([1, None, None], tf.int32)
+    assert dataset.element_spec["borders"] == tf.TensorSpec([1, None, None], tf.float32)
+    for index, batch in enumerate(dataset.as_numpy_iterator()):
+        assert batch["borders"].shape == (1, *SIZES[index])
+    for index, batch in enumerate(kzoo.data.load("fake", **settings).as_numpy_iterator()):
+        np.testing.assert_array_equal(batch["classes"][0], fake.pictures.read_labels(index))
+
+
+@pytest.mark.parametrize(("short", "reads"), [(0, 4), (1, 8)])
+def test_pictures_as_they_are_are_kept_only_if_all_of_them_fit_in_memory(opened, monkeypatch, short, reads):
+    fake = opened(FakeSource(sizes=SIZES))
+    in_bytes = 3 * sum(height * width for height, width in SIZES)
+    monkeypatch.setattr(pipeline, "_MEMORY", in_bytes - short)
+    dataset = kzoo.data.load("fake", batch_size=1)
+    for _ in range(2):
+        assert sorted(batch["image_id"][0] for batch in dataset.as_numpy_iterator()) == [0, 1, 2, 3]
+    assert len(fake.reads) == reads
 
 
 def test_without_a_size_the_pictures_keep_theirs(opened):
