@@ -107,7 +107,8 @@ def from_torchvision(state: Mapping[str, np.ndarray], model: str, source: str) -
         if layer is None:
             unknown.append(name)
             continue
-        is_norm = f"{module}.running_mean" in state or state.get(f"{module}.weight", values).ndim == 1
+        weight = state.get(f"{module}.weight")
+        is_norm = f"{module}.running_mean" in state or (weight is not None and weight.ndim == 1)
         found[f"{layer}/{_variable(part, is_norm)}"] = _own_layout(values)
     if unknown or not found:
         raise WeightsError(
@@ -160,24 +161,33 @@ def _leave_out_the_background(found: dict[str, np.ndarray]) -> None:
 
     The second stage does tell the background from objects: `box_head_classes` stays as it is.
     """
-    classes = len(found["box_head_classes/bias"]) if "box_head_classes/bias" in found else None
-    if "class_head_out/bias" in found:
-        anchors = len(found["box_head_out/bias"]) // 4
-        classes = len(found["class_head_out/bias"]) // anchors
+    classes, anchors = _outputs(found, "box_head_classes"), 1
+    if "class_head_out/kernel" in found:
+        anchors = _outputs(found, "box_head_out") // 4
+        classes = _outputs(found, "class_head_out") // max(anchors, 1)
     for layer in ("class_head_out", "box_head_deltas", "mask_head_out"):
         for name in (f"{layer}/kernel", f"{layer}/bias"):
-            if name in found:
+            # What is missing or does not add up is told when the shapes are compared with a model's.
+            if name in found and classes and anchors and found[name].shape[-1] % (anchors * classes) == 0:
                 # [..., out]: for each anchor (or once) the classes, and of each its numbers
-                groups = anchors if layer == "class_head_out" else 1
-                by_class = found[name].reshape(*found[name].shape[:-1], groups, classes, -1)
+                by_class = found[name].reshape(*found[name].shape[:-1], anchors, classes, -1)
                 found[name] = by_class[..., 1:, :].reshape(*found[name].shape[:-1], -1)
+
+
+def _outputs(found: dict[str, np.ndarray], layer: str) -> int:
+    """How many numbers a layer tells, 0 without the layer."""
+    return found[f"{layer}/kernel"].shape[-1] if f"{layer}/kernel" in found else 0
 
 
 def _turn_flattened_crops(found: dict[str, np.ndarray]) -> None:
     """The first fully connected layer looks at crops flattened as [C, h, w] there, and as [h, w, C] here."""
+    channels = _outputs(found, "fpn_layer_2")
+    if not channels or "box_head_fc6/kernel" not in found:
+        return
     kernel = found["box_head_fc6/kernel"]  # [C * h * w, units]
-    channels = found["fpn_layer_2/kernel"].shape[-1]
     side = round((len(kernel) // channels) ** 0.5)
+    if len(kernel) != channels * side**2:
+        return
     turned = kernel.reshape(channels, side, side, -1).transpose(1, 2, 0, 3)
     found["box_head_fc6/kernel"] = turned.reshape(kernel.shape)
 
@@ -190,7 +200,7 @@ def _allow_for_epsilon(found: dict[str, np.ndarray]) -> None:
     makes up for it.
     """
     for name in [name for name in found if name.startswith("backbone_") and name.endswith("/gamma")]:
-        variance = found[name.replace("/gamma", "/moving_variance")].astype(np.float64)
+        variance = found.get(name.replace("/gamma", "/moving_variance"), np.zeros(())).astype(np.float64)
         factor = np.sqrt((variance + EPSILON) / np.where(variance > 0, variance, 1.0))
         found[name] = np.where(variance > 0, found[name] * factor, found[name]).astype(np.float32)
 
