@@ -7,7 +7,7 @@ needs TensorFlow is imported inside the commands, so that the others answer at o
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -15,18 +15,29 @@ import kzoo
 from kzoo.checks import check_choice, check_directory, check_integer, check_number
 from kzoo.command_line import errors_told
 
+if TYPE_CHECKING:
+    from kzoo.data import Info
+    from kzoo.trained import Trained
+
 ImageSize = Annotated[tuple[int, ...], tyro.conf.arg(metavar="HEIGHT WIDTH", help_behavior_hint="")]
 Labels = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
+Weights = Annotated[str | None, tyro.conf.arg(metavar="WEIGHTS", help_behavior_hint="")]
+
+MOST_LISTED = 20  # classes that a message names
 
 
-def list_(task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None) -> None:
+def list_(
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None,
+    pretrained: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
     """Lists the models.
 
     Args:
         task: only models for this task: classification, box_regression, detection, segmentation or
             instance_segmentation.
+        pretrained: only models of which there are published weights as a whole.
     """
-    entries = [kzoo.info(name) for name in kzoo.list_models(task)]
+    entries = [kzoo.info(name) for name in kzoo.list_models(task, pretrained)]
     rows = [("name", "task", "summary"), *((entry.name, entry.task, entry.summary) for entry in entries)]
     names, tasks, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     for name, of_task, summary in rows:
@@ -34,7 +45,7 @@ def list_(task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None) -> 
 
 
 def info(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]) -> None:
-    """Tells about a model: task, paper, and the options with their defaults.
+    """Tells about a model: task, paper, the options with their defaults, and its published weights.
 
     Args:
         name: one of those that `kzoo list` shows.
@@ -71,6 +82,7 @@ def predict(
     ],
     model: Path,
     output: Path,
+    weights: Weights = None,
     labels: Labels = (),
     score_threshold: float = 0.3,
     image_size: ImageSize = (),
@@ -82,80 +94,122 @@ def predict(
 
     Args:
         pictures: picture files, or folders of them.
-        model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME.
+        model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME; with weights a
+            model of the zoo such as mask_rcnn.
         output: the directory to write to.
-        labels: the names of the classes, in their order; by default those of the export or of the run.
+        weights: published ones: coco, imagenet, or a version such as coco:v1. `kzoo info` tells which.
+        labels: the names of the classes, in their order; by default those of the export, of the run or of the
+            weights.
         score_threshold: objects with a lower score are left out.
         image_size: height and width that pictures are fitted into, where the model takes any; by default
             those of the run that it is from, else the pictures'.
     """
     check_number("score_threshold", score_threshold, 0, 1)
     from kzoo.prediction import drawings, predict_files
-    from kzoo.trained import open_trained
 
     drawn = drawings(pictures, output)  # first, because opening the model takes seconds
-    trained = open_trained(model, labels or None, image_size or None)
+    trained = _opened(model, weights, labels, image_size)
     predict_files(trained, drawn, output, score_threshold)
 
 
 def evaluate(
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     data: str,
-    split: str = "test",
+    weights: Weights = None,
+    split: Annotated[str | None, tyro.conf.arg(metavar="SPLIT", help_behavior_hint="")] = None,
     image_size: ImageSize = (),
-    batch_size: int = 8,
+    batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None,
     max_detections: int = 100,
 ) -> None:
     """Measures a model on data that has the truth, as its task is measured.
 
     Of a classifier that is accuracy, of a model of pixels IoU and Dice, of a detector COCO's average
-    precision of the boxes, and where both the model and the data have masks, that of the masks too.
+    precision of the boxes, and where both the model and the data have masks, that of the masks too. The
+    figures that were published of a detector's weights stand beside its own.
 
     Args:
-        model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME.
+        model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME; with weights a
+            model of the zoo such as mask_rcnn.
         data: shapes, voc:DIR, coco:DIR, coco:INSTANCES.json,IMAGE_DIR or folder:DIR.
-        split: the part of the data; all[24:] is the split all without its first 24 pictures.
+        weights: published ones: coco, imagenet, or a version such as coco:v1. `kzoo info` tells which.
+        split: the part of the data, by default test, else val or val2017; all[24:] is the split all without
+            its first 24 pictures.
         image_size: height and width that pictures are fitted into, where the model takes any; by default
             those of the run that it is from, else the pictures'.
-        batch_size: pictures at a time.
+        batch_size: pictures at a time; by default 8, or 1 where pictures have their own sizes.
         max_detections: how many of a picture's detections count, of each class the best.
     """
     check_integer("max_detections", max_detections, least=1)
     from kzoo.data import open_source
-    from kzoo.trained import open_trained
 
-    trained = open_trained(model, image_size=image_size or None)
+    trained = _opened(model, weights, (), image_size)
     task = trained.task
     of_objects = task in ("box_regression", "instance_segmentation")
     source = open_source(data, task=None if of_objects else task).info
     if of_objects and task not in source.tasks:
         task = "detection"
-    classes = source.classes
-    if trained.labels and not set(classes) <= set(trained.labels):
+    if trained.labels and not set(source.classes) <= set(trained.labels):
         raise ValueError(
             f"{data} has classes that {model} does not know: "
-            f"{', '.join(name for name in classes if name not in trained.labels)}; "
-            f"it knows {', '.join(trained.labels)}."
+            f"{_listed([name for name in source.classes if name not in trained.labels])}; "
+            f"it knows {_listed(trained.labels)}."
         )
+    own_sizes = None in trained.input_size
     batches = kzoo.data.load(
         data,
-        split=split,
+        split=split or _measured_split(source),
         task=task,
-        image_size=None if None in trained.input_size else trained.input_size,
-        batch_size=batch_size,
+        image_size=None if own_sizes else trained.input_size,
+        batch_size=(1 if own_sizes else 8) if batch_size is None else batch_size,
         classes=trained.labels,
     )
     if trained.num_classes not in (None, len(batches.classes)):
         raise ValueError(
-            f"{data} has {len(batches.classes)} classes ({', '.join(batches.classes)}), "
+            f"{data} has {len(batches.classes)} classes ({_listed(batches.classes)}), "
             f"but {model} has {trained.num_classes}."
         )
     measure = kzoo.evaluation.measure_of(trained.task)
     options = {"max_detections": max_detections} if "max_detections" in measure.options else {}
     result = measure.evaluate(trained.predict, batches, batches.classes, **options)
+    # A model may know more classes than the data has; of those there is nothing to tell.
+    absent = {name for name in batches.classes if name not in source.classes}
+    _print_figures({name: result[name] for name in result if name.partition("/")[2] not in absent}, trained)
+
+
+def _opened(
+    model: Path, weights: str | None, labels: tuple[str, ...], image_size: tuple[int, ...]
+) -> "Trained":
+    """A trained model from its path, or with weights from its name."""
+    from kzoo.trained import open_published, open_trained
+
+    if weights:
+        return open_published(str(model), weights, labels or None, image_size or None)
+    return open_trained(model, labels or None, image_size or None)
+
+
+def _measured_split(source: "Info") -> str:
+    """The split to measure on where none is named: that of tests, else of validation, else the only one."""
+    for kind in ("test", "val"):
+        for name in source.splits:
+            if name.startswith(kind):
+                return name
+    return next(iter(source.splits)) if len(source.splits) == 1 else "test"
+
+
+def _print_figures(result: dict[str, float], trained: "Trained") -> None:
+    """A figure in each line, and beside it what was published."""
     width = max(map(len, result))
     for name, value in result.items():
-        print(f"{name:<{width}}  {value:.3f}")
+        line = f"{name:<{width}}  {value:.3f}"
+        if trained.published and name in trained.published.figures:
+            there = trained.published
+            line += f"  published {there.figures[name]:.3f} on {there.evaluated_on}"
+        print(line)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
 
 
 DESCRIPTION = "Models that train, predict and serve as one graph."

@@ -19,6 +19,7 @@ from kzoo.checks import check_choice
 from kzoo.tasks import TASKS
 
 if TYPE_CHECKING:
+    from kzoo.weights.published import Checkpoint
     from kzoo.zoo_model import ZooModel
 
 REQUIRED: Final = inspect.Parameter.empty
@@ -49,6 +50,19 @@ class Entry:
     module: str
     function: str
 
+    @property
+    def checkpoints(self) -> "tuple[Checkpoint, ...]":
+        """The published weights that the model can begin with; each is what a `weights=` means.
+
+        First those of the whole model. Behind them, of a model that has a backbone, those of whole
+        classifiers, of which it takes the backbone: their `model` is `"classifier"`. What Keras and keras-cv
+        publish for backbones of their own, which `weights="imagenet"` takes too, is not among them.
+        """
+        from kzoo.weights.published import checkpoints
+
+        of_backbones = self.name != "classifier" and "backbone" in self.options
+        return (*checkpoints(self.name), *(checkpoints("classifier") if of_backbones else ()))
+
     def __str__(self) -> str:
         width = max(map(len, self.options), default=0)
         options = [
@@ -65,8 +79,21 @@ class Entry:
                 "",
                 "options" if options else "no options",
                 *options,
+                *self._weights_told(),
             ]
         )
+
+    def _weights_told(self) -> list[str]:
+        """The published weights in lines, and what is known of their licences once for all."""
+        whole = [one for one in self.checkpoints if one.model == self.name]
+        of_backbones = [one for one in self.checkpoints if one.model != self.name]
+        lines = []
+        for title, those in (("weights", whole), ("weights of the backbone", of_backbones)):
+            lines += ["", title, *(f"  {one}" for one in those)] if those else []
+        for title, told in (("licence of weights", "licence"), ("terms of their data", "data_terms")):
+            texts = dict.fromkeys(getattr(one, told) for one in self.checkpoints)
+            lines += ["", title, *(f"  {text}" for text in texts)] if texts else []
+        return lines
 
 
 _registered: dict[str, tuple[Entry, Callable[..., "ZooModel"]]] = {}
@@ -187,18 +214,25 @@ def build(
     return model
 
 
-def list_models(task: str | None = None) -> list[str]:
+def list_models(task: str | None = None, pretrained: bool = False) -> list[str]:
     """The names of the models, sorted.
 
     Args:
         task: only models for this task, one of `TASKS`.
+        pretrained: only models that answer as soon as they are built, because there are published weights of
+            the whole of them. Others may have a backbone with such weights; `info(name).checkpoints` tells.
 
     Raises:
         ValueError: the task is unknown.
     """
     if task is not None:
         check_choice("task", task, TASKS)
-    return sorted(entry.name for entry in _entries().values() if task in (None, entry.task))
+    names = sorted(entry.name for entry in _entries().values() if task in (None, entry.task))
+    if pretrained:
+        from kzoo.weights.published import checkpoints
+
+        names = [name for name in names if checkpoints(name)]
+    return names
 
 
 def info(name: str) -> Entry:

@@ -1,4 +1,4 @@
-"""A trained model from a path, the same to ask whether it was saved, exported or left by a run."""
+"""A trained model, the same to ask whether it was saved, exported, left by a run, or published."""
 
 import json
 import zipfile
@@ -15,6 +15,7 @@ from kzoo.tasks import task_of
 from kzoo.tiles import for_whole_pictures
 
 if TYPE_CHECKING:
+    from kzoo.weights.published import Checkpoint
     from kzoo.zoo_model import ZooModel
 
 EXPECTED = "a model is a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME"
@@ -31,6 +32,8 @@ class Trained:
             about them as they are.
         num_classes: the number of its classes, where it is known.
         task: what it is for, one of `kzoo.tasks.TASKS`.
+        published: the checkpoint that it is, if it is one and sees pictures as they were seen for the figures
+            that were published.
     """
 
     predict: Callable[[np.ndarray], Mapping[str, np.ndarray]]
@@ -38,6 +41,7 @@ class Trained:
     input_size: tuple[int | None, int | None]
     num_classes: int | None
     task: str = "detection"
+    published: "Checkpoint | None" = None
 
 
 def open_trained(
@@ -77,10 +81,7 @@ def open_trained(
     if "probabilities" in answers:
         num_classes = answers["probabilities"].shape[-1]
     origin, names = ("labels", labels) if labels else (f"{path}: classes in settings.json", known)
-    if names and num_classes not in (None, len(names)):
-        raise ValueError(
-            f"{origin}: {len(names)} names ({', '.join(names)}), but {path} has {num_classes} classes."
-        )
+    _check_names(names, num_classes, origin, path)
     if task == "segmentation":
         whole = for_whole_pictures(predict, size, answers["probabilities"].shape[1:3])
         predict, size = whole, size if whole is predict else (None, None)
@@ -89,6 +90,68 @@ def open_trained(
     elif image_size not in (None, size):
         raise ValueError(f"image_size={image_size}: {path} takes {size}.")
     return Trained(predict, names, size, num_classes, task)
+
+
+def open_published(
+    name: str,
+    weights: str,
+    labels: tuple[str, ...] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Trained:
+    """Opens a model of the zoo with published weights, which are fetched if they are not in the cache.
+
+    A detector resizes pictures within its graph as its publishers did, each by itself; a classifier is asked
+    about pictures that are fitted into the square that it learned from.
+
+    Args:
+        name: one of `kzoo.list_models(pretrained=True)`.
+        weights: as for `kzoo.build`, but not a file: `"coco"`, `"coco:v1"`, `"imagenet"`.
+        labels: the names of the classes, by default those of the weights.
+        image_size: height and width that pictures are fitted into instead.
+
+    Raises:
+        ValueError: there are no such weights of the whole model, they cannot be fetched, or it has another
+            number of classes than there are labels.
+    """
+    from kzoo.weights.published import find
+
+    if image_size is not None:
+        check_image_size(image_size)
+    entry = kzoo.info(name)
+    whole = [f'"{one.name}"' for one in entry.checkpoints if one.model == name]
+    if not whole:
+        raise ValueError(
+            f'weights="{weights}": there are none of {name} as a whole; there are of '
+            f"{', '.join(kzoo.list_models(pretrained=True))}."
+        )
+    checkpoint = find(name, entry.options["backbone"], weights)
+    if checkpoint.model != name:
+        raise ValueError(
+            f'weights="{weights}": of {name} these are the backbone\'s alone; those of the whole are '
+            f"{', '.join(whole)}."
+        )
+    names = labels or checkpoint.classes
+    _check_names(names, len(checkpoint.classes), "labels", f'{name} with weights="{weights}"')
+    size = image_size or (checkpoint.resize.crop and (checkpoint.resize.crop,) * 2)
+    model = kzoo.build(name, weights=weights, **({"input_shape": (*size, 3)} if size else {}))
+    return Trained(
+        predict=model.predict_on_batch,
+        labels=names,
+        input_size=size or (None, None),
+        num_classes=model.num_classes,
+        task=entry.task,
+        published=None if size else checkpoint,
+    )
+
+
+def _check_names(
+    names: tuple[str, ...] | None, num_classes: int | None, origin: str, model: Path | str
+) -> None:
+    """Refuses names of classes of which there is another number."""
+    if names and num_classes not in (None, len(names)):
+        raise ValueError(
+            f"{origin}: {len(names)} names ({', '.join(names)}), but {model} has {num_classes} classes."
+        )
 
 
 def task_of_model(model: "ZooModel") -> str:

@@ -1,25 +1,31 @@
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import kzoo
-from kzoo import registry, trained
+from kzoo import cli, registry, trained
 from kzoo.cli import main
 from kzoo.trained import Trained
+from kzoo.weights import load, published
+from kzoo.weights.published import Resize
 
 
 @pytest.fixture(autouse=True)
-def toy(monkeypatch):
+def toy():
     """One more model, for as long as the test runs."""
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
 
     @kzoo.register("toy", task="box_regression", paper="Nobody 2020")
     def toy(*, num_classes: int, depth: int = 3):
         """A toy for the tests."""
+
+    yield
+    registry._registered.pop("toy")  # and not what a test had to import, which registers only once
 
 
 def run(capsys, *arguments):
@@ -49,6 +55,12 @@ def test_list_of_a_task(capsys):
     status, out, _ = run(capsys, "list", "--task", "box_regression")
     assert status == 0
     assert [row.split()[0] for row in out.splitlines()[1:]] == kzoo.list_models("box_regression")
+
+
+def test_list_of_what_is_pretrained(capsys):
+    status, out, _ = run(capsys, "list", "--pretrained", "--task", "detection")
+    assert status == 0
+    assert [row.split()[0] for row in out.splitlines()[1:]] == ["faster_rcnn", "retinanet"]
 
 
 def test_info(capsys):
@@ -339,3 +351,130 @@ def test_tensorflow_talks_less_unless_the_user_set_how_much(own, expected):
         [sys.executable, "-c", level], env=environment | own, capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == expected
+
+
+COCO = published.find("retinanet", "resnet50", "coco:v1")
+SIZES = ((60, 80), (90, 40), (50, 50))
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Three pictures of different sizes as COCO has them: a person in each, a stop sign in the first."""
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val2017").mkdir()
+    images = []
+    for index, (height, width) in enumerate(SIZES):
+        images.append({"id": 100 + index, "file_name": f"{index}.png", "height": height, "width": width})
+        Image.new("RGB", (width, height), (index, 0, 0)).save(tmp_path / "val2017" / f"{index}.png")
+    person = {"category_id": 1, "bbox": [10, 5, 20, 30], "area": 600, "iscrowd": 0}
+    sign = {"category_id": 13, "bbox": [40, 5, 20, 20], "area": 400, "iscrowd": 0}
+    annotations = [person | {"image_id": 100 + index} for index in range(3)] + [sign | {"image_id": 100}]
+    annotations = [one | {"id": number} for number, one in enumerate(annotations, 1)]
+    categories = [{"id": 1, "name": "person"}, {"id": 13, "name": "stop sign"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def finds_persons(images):
+    """The person in each picture, which has to come as it lies on disk, and never a stop sign."""
+    [image] = images
+    assert image.shape[:2] == SIZES[image[0, 0, 0]]
+    return {
+        "boxes": np.float32([[[10, 5, 30, 35]]]),
+        "scores": np.float32([[0.9]]),
+        "classes": np.int32([[COCO.classes.index("person")]]),
+        "num_detections": np.int32([1]),
+    }
+
+
+@pytest.mark.parametrize("where", ["{0}", "{0}/annotations/instances_val2017.json,{0}/val2017"])
+def test_eval_of_published_weights(capsys, monkeypatch, coco, where):
+    """Of COCO's ninety names the data has two, and these alone count."""
+    asked = []
+
+    def open_published(*arguments):
+        asked.append(arguments)
+        labels = COCO.classes
+        return Trained(finds_persons, labels, (None, None), len(labels), "detection", published=COCO)
+
+    monkeypatch.setattr(trained, "open_published", open_published)
+    options = ("--split", "all") if "," in where else ()
+    data = f"coco:{where.format(coco)}"
+    status, out, err = run(capsys, "eval", "retinanet", "--weights", "coco:v1", "--data", data, *options)
+    assert (status, err) == (0, "")
+    assert asked == [("retinanet", "coco:v1", None, None)]
+    rows = {line[:14].strip(): line[14:].strip() for line in out.splitlines()}
+    assert rows["AP"] == "0.500  published 0.364 on COCO-val2017"
+    assert (rows["AP50"], rows["AP/person"], rows["AP/stop sign"]) == ("0.500", "1.000", "0.000")
+    assert len(rows) == 6 + 2 * 3
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Makes the published RetinaNet a small one, which keeps its random weights."""
+    options = {"backbone": "compact", "pyramid_channels": 8, "head_depth": 0, "anchor_sizes": (16, 32)}
+    checkpoint = replace(COCO, options=options, resize=Resize(shorter=48, longest=64, multiple=32))
+    monkeypatch.setattr(published, "_PUBLISHED", (checkpoint,))
+    monkeypatch.setattr(load, "load_planned", lambda *arguments: None)
+    return checkpoint
+
+
+def test_published_weights_from_one_end_to_the_other(capsys, tiny, coco):
+    status, out, _ = run(capsys, "eval", "retinanet", "--weights", "coco", "--data", f"coco:{coco}")
+    assert status == 0
+    [line] = [line for line in out.splitlines() if "published" in line]
+    assert line.split()[0] == "AP" and line.endswith("published 0.364 on COCO-val2017")
+    fitted = ("--image-size", "32", "32", "--batch-size", "2")
+    status, out, _ = run(capsys, "eval", "retinanet", "--weights", "coco", "--data", f"coco:{coco}", *fitted)
+    assert (status, "published" in out) == (0, False)
+
+    asked = ("--model", "retinanet", "--weights", "coco", "--output", str(coco / "out"))
+    pictures = [str(coco / "val2017" / f"{index}.png") for index in range(3)]
+    status, out, _ = run(capsys, "predict", *pictures, *asked, "--score-threshold", "0")
+    assert (status, len(out.splitlines())) == (0, 3)
+    predictions = json.loads((coco / "out" / "predictions.json").read_text())
+    for (height, width), told in zip(SIZES, predictions, strict=True):
+        assert (told["height"], told["width"]) == (height, width)
+        boxes = np.array([found["box"] for found in told["objects"]]).reshape(-1, 4)
+        assert (boxes >= 0).all() and (boxes <= [width, height, width, height]).all()
+        assert {found["label"] for found in told["objects"]} <= set(COCO.classes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("unet", "--weights", "imagenet"), "of unet as a whole; there are of classifier, faster_rcnn, "),
+        (("mask_rcnn", "--weights", "imagenet"), 'alone; those of the whole are "coco:v1", "coco:v2".'),
+        (("mask_rcnn", "--weights", "coco:v3"), 'weights="coco:v3": unknown. Nearest: "coco:v'),
+        (("mask_rcnn", "--weights", "mask.pth"), 'weights="mask.pth": unknown.'),
+        (("runs/mine", "--weights", "coco"), 'model="runs/mine": unknown.'),
+    ],
+)
+def test_weights_that_there_are_not(capsys, arguments, message):
+    status, out, err = run(capsys, "eval", *arguments, "--data", "shapes")
+    assert (status, out) == (1, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("splits", "measured"),
+    [
+        (("train", "val", "test", "all"), "test"),
+        (("train2017", "val2017"), "val2017"),
+        (("train", "val", "test2017"), "test2017"),
+        (("train",), "train"),
+        (("train", "all"), "test"),  # which is not there, and told so
+    ],
+)
+def test_the_split_that_eval_measures_on(splits, measured):
+    info = kzoo.data.Info("data", ("cat",), dict.fromkeys(splits, 9), ("detection",))
+    assert cli._measured_split(info) == measured
+
+
+def test_eval_names_a_few_of_many_classes(capsys, use):
+    use(labels=tuple(f"class {number}" for number in range(1000)), num_classes=1000)
+    status, _, err = run(capsys, "eval", "m", "--data", "shapes")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "it knows class 0, " in err and err.endswith("class 19 and 980 more.\n")

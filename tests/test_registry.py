@@ -147,6 +147,49 @@ def test_registered_at_run_time(task):
     assert builder.__name__ == "builder"  # the decorator returns the function itself
 
 
+def test_pretrained_models_are_those_with_weights_of_the_whole(add_file):
+    add_file("toy_of_the_tests", TOY)
+    assert kzoo.list_models(pretrained=True) == ["classifier", "faster_rcnn", "mask_rcnn", "retinanet"]
+    assert kzoo.list_models("detection", pretrained=True) == ["faster_rcnn", "retinanet"]
+    assert kzoo.list_models("segmentation", pretrained=True) == []
+    assert {"unet", "box_regressor", "toy"} <= set(kzoo.list_models())
+
+
+def test_checkpoints_of_the_whole_come_before_those_of_the_backbone(add_file):
+    add_file("toy_of_the_tests", TOY)
+    register_plain()
+    told = {
+        name: [(one.model, one.name, one.backbone) for one in kzoo.info(name).checkpoints]
+        for name in ("mask_rcnn", "classifier", "toy", "plain")
+    }
+    assert told["mask_rcnn"][:2] == [("mask_rcnn", f"coco:v{n}", "resnet50") for n in (1, 2)]
+    assert told["mask_rcnn"][2:] == told["classifier"] == told["toy"]
+    assert ("classifier", "imagenet:v1", "resnet18") in told["classifier"]
+    assert len(set(told["classifier"])) == len(told["classifier"])
+    assert told["plain"] == []
+
+
+def test_published_weights_and_their_licences_are_shown():
+    entry = kzoo.info("mask_rcnn")
+    lines = str(entry).splitlines()
+    for title, checkpoints in (
+        ("weights", entry.checkpoints[:2]),
+        ("weights of the backbone", entry.checkpoints[2:]),
+    ):
+        start = lines.index(title) + 1
+        shown = lines[start : lines.index("", start)]
+        assert len(shown) == len(checkpoints)
+        for line, one in zip(shown, checkpoints, strict=True):
+            assert {one.name, one.backbone, f"{one.digest}..."} <= set(line.split())
+            assert all(f"{value:.3f}" in line for value in one.figures.values())
+    for title, told in (("licence of weights", "licence"), ("terms of their data", "data_terms")):
+        start = lines.index(title) + 1
+        texts = {getattr(one, told) for one in entry.checkpoints}
+        assert {line.strip() for line in lines[start : start + len(texts)]} == texts
+    assert "weights of the backbone" not in str(kzoo.info("classifier"))
+    assert "weights" not in str(kzoo.info("spatial_transformer"))
+
+
 def test_list_is_sorted():
     register_plain("zzz")
     register_plain("aaa")
@@ -233,4 +276,6 @@ def test_entry_reads_well(add_file):
           backbone     'small'
           sizes        (1.5, -2)
           weights      None"""
-    assert str(kzoo.info("toy")) == textwrap.dedent(expected).strip()
+    told, _, weights = str(kzoo.info("toy")).partition("\n\nweights of the backbone\n")
+    assert told == textwrap.dedent(expected).strip()
+    assert "imagenet:v1  resnet18" in weights

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -10,7 +11,9 @@ from kzoo.cli import main
 from kzoo.data.resize import letterbox
 from kzoo.evaluation import own_probabilities
 from kzoo.prediction import find_pixels
-from kzoo.trained import open_keras, open_trained, run_classes
+from kzoo.trained import open_keras, open_published, open_trained, run_classes
+from kzoo.weights import load, published
+from kzoo.weights.published import Resize, find
 
 OPTIONS = {
     "num_classes": 2,
@@ -222,3 +225,60 @@ def test_several_models_in_a_directory(tmp_path):
         (tmp_path / name).touch()
     with pytest.raises(ValueError, match=r"name one of .*best\.keras, .*last\.keras"):
         open_trained(tmp_path)
+
+
+@pytest.fixture
+def small_checkpoints(monkeypatch):
+    """Makes a RetinaNet and a classifier of what is published small ones, which keep their random weights."""
+    detector = {"backbone": "compact", "pyramid_channels": 8, "head_depth": 0, "anchor_sizes": (16, 32)}
+    checkpoints = (
+        replace(
+            find("retinanet", "resnet50", "coco:v1"),
+            options=detector | {"score_threshold": 0.0},
+            resize=Resize(shorter=48, longest=64, multiple=32),
+        ),
+        replace(
+            find("classifier", "resnet50", "imagenet:v2"),
+            options={"backbone": "compact"},
+            resize=Resize(shorter=40, crop=32),
+        ),
+    )
+    monkeypatch.setattr(published, "_PUBLISHED", checkpoints)
+    plans = []
+    monkeypatch.setattr(load, "load_planned", lambda model, plan, *patterns: plans.append(plan))
+    return *checkpoints, plans
+
+
+def test_a_published_detector_is_asked_about_pictures_as_they_are(small_checkpoints):
+    checkpoint, _, plans = small_checkpoints
+    trained = open_published("retinanet", "coco")
+    assert [plan.checkpoint for plan in plans] == [checkpoint]
+    assert (trained.input_size, trained.task, trained.num_classes) == ((None, None), "detection", 90)
+    assert (trained.labels, trained.published) == (checkpoint.classes, checkpoint)
+    for height, width in ((30, 70), (64, 41)):
+        image = np.random.default_rng(0).integers(0, 256, [1, height, width, 3], dtype=np.uint8)
+        answers = trained.predict(image)
+        assert answers["num_detections"][0] > 0
+        larger = trained.predict(np.repeat(np.repeat(image, 2, axis=1), 2, axis=2))["boxes"]
+        assert larger.max() > answers["boxes"].max()  # they are in the pictures' own pixels
+
+
+def test_a_published_detector_is_asked_at_another_size(small_checkpoints):
+    trained = open_published("retinanet", "coco", image_size=(32, 64))
+    assert (trained.input_size, trained.published) == ((32, 64), None)
+    with pytest.raises(ValueError, match=r"32, 64, 3"):
+        trained.predict(np.zeros([1, 64, 64, 3], np.uint8))
+
+
+def test_a_published_classifier_is_asked_at_the_size_that_it_learned_from(small_checkpoints):
+    _, checkpoint, _ = small_checkpoints
+    trained = open_published("classifier", "imagenet:v2")
+    assert (trained.input_size, trained.task, trained.published) == ((32, 32), "classification", None)
+    assert trained.labels == checkpoint.classes
+    assert trained.predict(np.zeros([2, 32, 32, 3], np.uint8))["probabilities"].shape == (2, 1000)
+
+
+def test_names_of_another_number_are_refused_before_anything_is_fetched(small_checkpoints):
+    with pytest.raises(ValueError, match='labels: 1 names.*retinanet with weights="coco" has 90 classes'):
+        open_published("retinanet", "coco", ("cat",))
+    assert not small_checkpoints[-1]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kzoo.weights.published import Checkpoint, checkpoints, find
+from kzoo.weights.published import Checkpoint, find
 
 SUFFIXES = (".keras", ".weights.h5", ".pth")
 MADE_ELSEWHERE = ("keras.applications.", "keras_cv.")
@@ -64,9 +64,3 @@ def plan_for(
     if checkpoint.resize.longest and "input_shape" not in options:
         needed["resize"] = (checkpoint.resize.shorter, checkpoint.resize.longest)
     return Plan(needed | dict(options), checkpoint)
-
-
-def published_for(model: str, options: Mapping[str, object]) -> list[Checkpoint]:
-    """The published checkpoints that a builder with these options can begin from."""
-    own = checkpoints(model)
-    return own + [one for one in checkpoints("classifier") if "backbone" in options and one not in own]
