@@ -69,16 +69,18 @@ def fit(
         What became of the weights.
 
     Raises:
-        ValueError: a pattern fits no layer, or the two sides are not the same; the message lists both.
+        ValueError: a pattern fits no layer of either side, or the two sides are not the same; the message
+            lists both.
     """
     variables = variables_by_name(model)
     layers = list(dict.fromkeys(map(_layer, variables)))
+    of_both = {*layers, *map(_layer, arrays)}
     for option, patterns in (("include", include), ("skip", skip)):
         for pattern in patterns:
-            if not fnmatch.filter(layers, pattern):
+            if not any(_fits(layer, [pattern]) for layer in of_both):
                 raise ValueError(
-                    f'{option}="{pattern}": fits no layer of {model.name} that has weights; they are called '
-                    f"{_listed(layers)}."
+                    f'{option}="{pattern}": fits no layer of {model.name} that has weights, and none of '
+                    f"{source}; they are called {_listed(layers)}."
                 )
 
     def asked_for(name: str) -> bool:
