@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 REQUIRED: Final = inspect.Parameter.empty
 """Stands in `Entry.options` where an option has no default."""
 
+FREEZABLE: Final = ("backbone", *(f"backbone_at_{n}" for n in range(1, 6)), "batch_norm")
+"""What `build(freeze=...)` takes."""
+
 _Builder = TypeVar("_Builder", bound=Callable[..., "ZooModel"])
 
 
@@ -170,8 +173,8 @@ def build(
             a `.keras`, a `.weights.h5`, or a `.pth` of torchvision's. `info(name)` tells what is published.
         include: of the layers only those whose name one of these patterns fits take weights: `"backbone_*"`.
         skip: and not those whose name one of these patterns fits.
-        freeze: what does not learn: None, `"backbone"`, `"backbone_at_n"` (its layers up to a stride of 2^n),
-            or `"batch_norm"` (statistics, scale and offset of all batch normalisation).
+        freeze: what does not learn: None, `"backbone"`, `"backbone_at_n"` (its layers up to a stride of 2^n,
+            n from 1 to 5), or `"batch_norm"` (statistics, scale and offset of all batch normalisation).
         **options: the builder's options; `info(name)` tells them and their defaults.
 
     Returns:
@@ -186,6 +189,8 @@ def build(
     # Checked before the import, which takes seconds: a slip of the pen is told at once.
     for option in options:
         check_choice(f"{name}: option", option, entry.options)
+    if freeze is not None:
+        check_choice("freeze", freeze, FREEZABLE)
     plan = None
     if weights is not None:
         from kzoo.weights.plan import plan_for
@@ -207,7 +212,7 @@ def build(
         from kzoo.weights.load import load_planned
 
         model.fitted = load_planned(model, plan, include, skip)
-    if freeze:
+    if freeze is not None:
         from kzoo.freezing import freeze_layers
 
         freeze_layers(model, freeze)

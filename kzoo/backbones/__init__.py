@@ -50,5 +50,10 @@ def features_of(
     return features
 
 
+def is_of_backbone(layer: str) -> bool:
+    """Whether the layer of a model that has this name belongs to its backbone."""
+    return layer == "backbone" or layer.startswith("backbone_")
+
+
 def _listed(levels: Iterable[int]) -> str:
     return ", ".join(map(str, levels))

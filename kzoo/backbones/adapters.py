@@ -74,7 +74,8 @@ def adapt(
     """
     package, _, network_name = name.rpartition(".")
     module = keras_cv if package == "keras_cv" else keras_applications
-    preprocess, network = module.network(network_name, size, weights)
+    with keras.name_scope(layer_name):  # so that the paths of its variables tell where they belong
+        preprocess, network = module.network(network_name, size, weights)
     maps = {level: x for level, x in maps_by_level(network).items() if coarsest is None or level <= coarsest}
     if not maps:
         raise ValueError(f'backbone="{name}": has no features of level {coarsest} or finer.')

@@ -1,18 +1,70 @@
 """The optimizer that the recipes train with."""
 
+from collections.abc import Sequence
+
 import keras
 
+from kzoo.backbones import is_of_backbone
+from kzoo.checks import check_number
 
-def adamw(learning_rate: float, weight_decay: float = 0.02) -> keras.optimizers.Optimizer:
+
+def adamw(
+    learning_rate: float, weight_decay: float = 0.02, backbone_rate: float = 1.0
+) -> keras.optimizers.Optimizer:
     """AdamW (Loshchilov and Hutter 2019): no decay of biases and normalisation, wild gradients tamed.
 
     Args:
         learning_rate: the highest that a schedule will set.
         weight_decay: share of a weight that goes at each step, times the learning rate.
+        backbone_rate: the backbone's learning rate as a share of the others', 0 to 1: what was learned from
+            many pictures is to change less than what begins anew.
 
     Returns:
         The optimizer, whose gradients are scaled down to a global norm of 10 where they exceed it.
+
+    Raises:
+        ValueError: `backbone_rate` is out of its range.
     """
-    optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, global_clipnorm=10.0)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
+    check_number("backbone_rate", backbone_rate, least=0, most=1)
+    return AdamW(learning_rate, weight_decay=weight_decay, backbone_rate=backbone_rate, global_clipnorm=10.0)
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class AdamW(keras.optimizers.AdamW):
+    """Keras's AdamW with a learning rate of its own for a model's backbone.
+
+    What a weight decays by is scaled alike. To scale gradients instead would change nothing: Adam's step does
+    not depend on their scale. Biases and normalisation do not decay, also after saving and loading, which
+    Keras's own optimizer forgets.
+
+    Args:
+        *args: as for `keras.optimizers.AdamW`.
+        backbone_rate: the backbone's learning rate as a share of the others'.
+        **kwargs: as for `keras.optimizers.AdamW`.
+    """
+
+    def __init__(self, *args, backbone_rate: float = 1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.backbone_rate = backbone_rate
+        self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        super().build(variables)
+        # Here, where they still have paths: a step is given TensorFlow's variables.
+        self._rates = tuple(
+            self.backbone_rate if is_of_backbone(variable.path.partition("/")[0]) else 1.0
+            for variable in variables
+        )
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        rate = keras.ops.cast(learning_rate, variable.dtype)
+        rate *= self._rates[self._get_variable_index(variable)]
+        if self._use_weight_decay(variable):
+            self.assign_sub(variable, variable * self.weight_decay * rate)
+        super().update_step(gradient, variable, rate)
+
+    def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
+        """Nothing: each step lets its variable decay, by the rate of that variable."""
+
+    def get_config(self) -> dict:
+        return super().get_config() | {"backbone_rate": self.backbone_rate}

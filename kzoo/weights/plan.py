@@ -3,6 +3,8 @@
 No TensorFlow: a slip of the pen is told before anything is imported or fetched.
 """
 
+import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +39,8 @@ def plan_for(
 
     Args:
         model: the builder's name.
-        weights: `"imagenet"`, `"coco"`, a version of them such as `"coco:v1"`, or the path of a file.
+        weights: `"imagenet"`, `"coco"`, a version of them such as `"coco:v1"`, or the path of a file; a
+            `.keras` file tells the options that its model was built with.
         options: the builder's options that were given.
         defaults: the builder's options with their defaults.
 
@@ -50,7 +53,7 @@ def plan_for(
             raise ValueError(f'weights="{weights}": a file that ends in {", ".join(SUFFIXES)} is expected.')
         if not path.is_file():
             raise ValueError(f'weights="{weights}": there is no such file.')
-        return Plan(dict(options), path=path)
+        return Plan(_options_of_saved(path, model, defaults) | dict(options), path=path)
 
     backbone = options.get("backbone", defaults.get("backbone"))
     if str(backbone).startswith(MADE_ELSEWHERE) and weights == "imagenet":
@@ -64,3 +67,18 @@ def plan_for(
     if checkpoint.resize.longest and "input_shape" not in options:
         needed["resize"] = (checkpoint.resize.shorter, checkpoint.resize.longest)
     return Plan(needed | dict(options), checkpoint)
+
+
+def _options_of_saved(path: Path, model: str, defaults: Mapping[str, object]) -> dict[str, object]:
+    """What a `.keras` file tells of how its model was built; nothing where it is of another, or not whole."""
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        return {}
+    with zipfile.ZipFile(path) as file:
+        saved = json.loads(file.read("config.json"))["config"] if "config.json" in file.namelist() else {}
+    if saved.get("zoo_name") != model:
+        return {}
+    return {
+        name: tuple(value) if isinstance(value, list) else value  # JSON knows no tuples
+        for name, value in saved["zoo_options"].items()
+        if name in defaults
+    }
