@@ -102,7 +102,7 @@ def predict(
             weights.
         score_threshold: objects with a lower score are left out.
         image_size: height and width that pictures are fitted into, where the model takes any; by default
-            those of the run that it is from, else the pictures'.
+            those of the run or of the weights that it is from, else the pictures'.
     """
     check_number("score_threshold", score_threshold, 0, 1)
     from kzoo.prediction import drawings, predict_files
@@ -135,7 +135,7 @@ def evaluate(
         split: the part of the data, by default test, else val or val2017; all[24:] is the split all without
             its first 24 pictures.
         image_size: height and width that pictures are fitted into, where the model takes any; by default
-            those of the run that it is from, else the pictures'.
+            those of the run or of the weights that it is from, else the pictures'.
         batch_size: pictures at a time; by default 8, or 1 where pictures have their own sizes.
         max_detections: how many of a picture's detections count, of each class the best.
     """
