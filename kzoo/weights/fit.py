@@ -48,7 +48,7 @@ def fit(
     arrays: Mapping[str, np.ndarray],
     *,
     source: str,
-    part: str = "",
+    part: str | tuple[str, ...] = "",
     include: Sequence[str] = (),
     skip: Sequence[str] = (),
 ) -> Fitted:
@@ -61,7 +61,7 @@ def fit(
         model: any model; weights that it takes are changed in place, all of them or, on an error, none.
         arrays: from `layer/variable`, such as `backbone_conv1/kernel`, to arrays.
         source: where they are from, for messages.
-        part: only layers whose names begin like this are looked at, on both sides.
+        part: only layers whose names begin like this, or like one of these, are looked at, on both sides.
         include: of these only the layers that one of the patterns fits, such as `"backbone_*"`; none is all.
         skip: and not the layers that one of these patterns fits.
 
@@ -77,7 +77,7 @@ def fit(
     of_both = {*layers, *map(_layer, arrays)}
     for option, patterns in (("include", include), ("skip", skip)):
         for pattern in patterns:
-            if not any(_fits(layer, [pattern]) for layer in of_both):
+            if not any(fits(layer, [pattern]) for layer in of_both):
                 raise ValueError(
                     f'{option}="{pattern}": fits no layer of {model.name} that has weights, and none of '
                     f"{source}; they are called {_listed(layers)}."
@@ -85,8 +85,8 @@ def fit(
 
     def asked_for(name: str) -> bool:
         layer = _layer(name)
-        included = not include or _fits(layer, include)
-        return layer.startswith(part) and included and not _fits(layer, skip)
+        included = not include or fits(layer, include)
+        return layer.startswith(part) and included and not fits(layer, skip)
 
     wanted = {name: variable for name, variable in variables.items() if asked_for(name)}
     given = {name: values for name, values in arrays.items() if asked_for(name)}
@@ -132,7 +132,8 @@ def _layer(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def _fits(layer: str, patterns: Sequence[str]) -> bool:
+def fits(layer: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns fits a layer's name; capitals count."""
     return any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)
 
 

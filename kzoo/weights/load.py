@@ -1,6 +1,7 @@
 """Gives a model the weights that it is to begin with."""
 
 import dataclasses
+import re
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from kzoo.backbones.adapters import adapt
 from kzoo.weights.download import fetch
 from kzoo.weights.errors import WeightsError
-from kzoo.weights.fit import CLASS_LAYERS, Fitted, fit, variables_by_name
+from kzoo.weights.fit import CLASS_LAYERS, Fitted, fit, fits, variables_by_name
 from kzoo.weights.plan import Plan
 from kzoo.weights.torch_checkpoint import read_checkpoint
 from kzoo.weights.torchvision_names import BACKBONE, MODELS, from_torchvision
@@ -36,7 +37,7 @@ def load_planned(
     arrays = from_torchvision(
         read_checkpoint(fetch(checkpoint.url, checkpoint.digest)), checkpoint.model, source
     )
-    part = BACKBONE if plan.backbone_alone else ""
+    part = _backbone_of(model) if plan.backbone_alone else ""
     return fit(model, arrays, source=source, part=part, include=include, skip=skip)
 
 
@@ -62,14 +63,27 @@ def load_file(
         of = model.zoo_name if any(name.startswith("backbone.") for name in state) else "classifier"
         if of not in MODELS:
             raise WeightsError(f"{path}: of a detector, and {of} is none of {', '.join(MODELS)}.")
-        part = BACKBONE if of == "classifier" and model.zoo_name != "classifier" else ""
+        part = _backbone_of(model) if of == "classifier" and model.zoo_name != "classifier" else ""
         return fit(model, from_torchvision(state, of, str(path)), part=part, **fitting)
     if path.name.endswith(".weights.h5"):
         return _load_h5(model, path, **fitting)
     if not zipfile.is_zipfile(path):
         raise WeightsError(f"{path}: not a whole .keras file; expected what `model.save` writes.")
-    other = keras.models.load_model(path, compile=False)
+    try:
+        other = keras.models.load_model(path, compile=False)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: not a whole .keras file that can be read ({error}).") from error
     return fit(model, {name: np.asarray(of) for name, of in variables_by_name(other).items()}, **fitting)
+
+
+def _backbone_of(model: keras.Model) -> tuple[str, ...]:
+    """What the names of a backbone's layers begin with, of the stages that a model has.
+
+    Where a pyramid or a U-Net ends early, nothing looks at the coarser stages.
+    """
+    stem = (f"{BACKBONE}conv", f"{BACKBONE}bn")
+    stages = (re.match(rf"{BACKBONE}layer\d+_", layer.name) for layer in model.layers)
+    return (*stem, *dict.fromkeys(stage[0] for stage in stages if stage))
 
 
 def _load_h5(
@@ -79,7 +93,9 @@ def _load_h5(
     before = model.get_weights()
     try:
         # What is not loaded is seen by what is left of these.
-        model.set_weights([np.full_like(values, np.nan) for values in before])
+        model.set_weights(
+            [values if values.dtype.kind in "iub" else np.full_like(values, np.nan) for values in before]
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras tells of what it leaves out; here it is accounted for
             model.load_weights(path, skip_mismatch=True)
@@ -89,15 +105,18 @@ def _load_h5(
     finally:
         model.set_weights(before)
     missing = {name.rpartition("/")[0] for name, values in loaded.items() if np.isnan(values).any()}
-    skipped = [*skip, *(layer for layer in CLASS_LAYERS if layer in missing)]
+    anew = {
+        layer: "it is of another shape there"
+        for layer in CLASS_LAYERS
+        if layer in missing and (not include or fits(layer, include)) and not fits(layer, skip)
+    }
     fitted = fit(
         model,
         {name: values for name, values in loaded.items() if not np.isnan(values).any()},
         source=source,
         include=include,
-        skip=skipped,
+        skip=[*skip, *anew],
     )
-    anew = {layer: "it is of another shape there" for layer in skipped if layer in missing}
     return dataclasses.replace(fitted, anew=anew)
 
 

@@ -259,7 +259,8 @@ def test_pasting_is_that_outside_the_graph(corners, samples, seed):
     box = np.float32([min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)])
     logits = np.random.default_rng(seed).normal(size=[1, samples, samples, 1]).astype(np.float32) * 3
     picks = {"regions": box[None], "pictures": np.int32([0]), "places": np.int32([[0, 0]])}
-    found = Masks(paste=True)(logits, picks, {"classes": np.int32([[0]])}, IMAGES[:1]).numpy()[0, 0]
+    detections = {"classes": np.int32([[0]]), "boxes": box[None, None]}
+    found = Masks(paste=True)(logits, picks, detections, IMAGES[:1]).numpy()[0, 0]
     probabilities = 1 / (1 + np.exp(-logits[0, :, :, 0]))
     twin = outside_the_graph.paste(probabilities, box, (HEIGHT, WIDTH))
     value = plain_paste(probabilities, box, HEIGHT, WIDTH)
@@ -277,7 +278,8 @@ def test_true_masks_and_answers_are_told_at_the_same_places():
     samples = outside_the_graph.within_box(mask, box, 56)
     logits = np.where(samples, 9.0, -9.0).astype(np.float32)[None, :, :, None]
     picks = {"regions": box[None], "pictures": np.int32([0]), "places": np.int32([[0, 0]])}
-    found = Masks(paste=True)(logits, picks, {"classes": np.int32([[0]])}, IMAGES[:1])
+    detections = {"classes": np.int32([[0]]), "boxes": box[None, None]}
+    found = Masks(paste=True)(logits, picks, detections, IMAGES[:1])
     np.testing.assert_array_equal(found[0, 0], mask)
 
 
@@ -294,15 +296,27 @@ def test_sizes_that_are_known_late(paste):
                 "pictures": spec((None,), tf.int32),
                 "places": spec((None, 2), tf.int32),
             },
-            spec((None, None), tf.int32),
+            {"boxes": spec((None, None, 4)), "classes": spec((None, None), tf.int32)},
             spec((None, None, None, 3), tf.uint8),
         ]
     )
-    def late(logits, picks, classes, images):
-        return layer(logits, picks, {"classes": classes}, images)
+    def late(logits, picks, detections, images):
+        return layer(logits, picks, detections, images)
 
-    arguments = tf.nest.map_structure(tf.constant, (LOGITS, TENSORS, DETECTIONS["classes"], IMAGES))
+    arguments = tf.nest.map_structure(
+        tf.constant, (LOGITS, TENSORS, {name: DETECTIONS[name] for name in ("boxes", "classes")}, IMAGES)
+    )
     np.testing.assert_allclose(late(*arguments), layer(LOGITS, TENSORS, DETECTIONS, IMAGES), atol=1e-6)
+
+
+def test_masks_are_pasted_into_the_boxes_of_the_answers():
+    """Where pictures are resized within the model, regions are in other pixels than the answers."""
+    resized = np.zeros([2, 2 * HEIGHT, 3 * WIDTH, 3], np.uint8)
+    moved = DETECTIONS | {"boxes": DETECTIONS["boxes"] * np.float32([3, 2, 3, 2])}
+    found = Masks(paste=True)(LOGITS, TENSORS, moved, resized)
+    picks = PickMaskRegions(1)(REGIONS, moved)
+    np.testing.assert_array_equal(found, Masks(paste=True)(LOGITS, picks, moved, resized))
+    assert np.any(found)
 
 
 def test_configuration():
