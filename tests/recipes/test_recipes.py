@@ -96,6 +96,77 @@ def test_faster_rcnn_on_voc(recipe, voc, tmp_path):
     assert served.predict(np.zeros([1, 64, 64, 3], np.uint8))["boxes"].shape == (1, 7, 4)
 
 
+BUILT = {  # small, and otherwise than the builders' defaults: the file is to tell
+    "retinanet": {"head_depth": 1, "head_normalization": "group", "coarser_from": "backbone"},
+    "faster_rcnn": {"rpn_depth": 2, "head_units": 16, "proposals_train": 50, "roi_samples": 8},
+}
+ANEW = {"retinanet": {"class_head_out"}, "faster_rcnn": {"box_head_classes", "box_head_deltas"}}
+
+
+@pytest.mark.parametrize("name", ["retinanet", "faster_rcnn"])
+def test_a_model_of_other_classes_is_fine_tuned_on_voc(name, recipe, voc, tmp_path, capsys):
+    small = {
+        "backbone": "compact",
+        "pyramid_channels": 32,
+        "anchor_sizes": (16, 32),
+        "normalization": "batch",
+    }
+    first = kzoo.build(name, num_classes=5, **small, **BUILT[name])
+    for variable in first.variables:  # not to be met by chance
+        variable.assign(variable + 0.01)
+    first.save(tmp_path / "first.keras")
+
+    begin = ("--model", name, "--weights", "first.keras", "--learning-rate", "0.001")
+    sizes = ("--image-size", "64", "64", "--batch-size", "2", "--precision", "float32")
+    recipe(
+        "finetune_voc", "--data", f"voc:{voc}", *begin, *sizes, "--epochs", "1", "--pictures-per-epoch", "4"
+    )
+    directory = tmp_path / "runs/finetune_voc"
+    losses = STAGES if name == "faster_rcnn" else STAGES[2:]
+    settings = check_run(directory, ("bright", "dark"), 4, losses)
+    assert (settings["freeze"], settings["backbone_rate"]) == ("backbone_at_2", 0.1)
+    told = capsys.readouterr().out
+    assert "layers have the weights of first.keras" in told
+    assert {line.split()[0] for line in told.splitlines() if "begins anew" in line} == ANEW[name]
+
+    tuned = keras.models.load_model(directory / "model.keras")
+    assert tuned.zoo_options == first.zoo_options | {
+        "num_classes": 2,
+        "input_shape": (64, 64, 3),
+        "freeze_statistics": True,
+    }
+    far = {}
+    for layer in tuned.layers:
+        if layer.weights and layer.name not in ANEW[name]:
+            pairs = zip(layer.get_weights(), first.get_layer(layer.name).get_weights(), strict=True)
+            far[layer.name] = max(np.abs(after - before).max() for after, before in pairs)
+    at_rest = {layer for layer, change in far.items() if change == 0}
+    normalisation = {
+        layer.name
+        for layer in tuned.layers
+        if layer.name.startswith("backbone_") and isinstance(layer, keras.layers.BatchNormalization)
+    }
+    assert at_rest == normalisation | {"backbone_conv1", "backbone_conv2"}
+    convolutions = {layer: change for layer, change in far.items() if "_conv" in layer}
+    assert max(convolutions.values()) < 1e-3  # in two steps of the warm-up
+    assert far["backbone_layer1_0_conv1"] < 0.2 * far["fpn_layer_3"]
+    assert kzoo.load(tmp_path / "saved_models/finetune_voc").labels == ("bright", "dark")
+
+
+def test_what_cannot_be_fine_tuned_is_told_before_anything_is_written(recipe, voc, tmp_path, capsys):
+    for arguments, told in (
+        (["--freeze", "backbone_at_9"], 'freeze="backbone_at_9": unknown'),
+        (["--weights", "nowhere.keras"], 'weights="nowhere.keras": there is no such file'),
+        (["--weights", "imagenet:v3"], 'weights="imagenet:v3": unknown'),
+        (["--backbone-rate", "2"], "backbone_rate=2.0: a number from 0 to 1"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            recipe("finetune_voc", "--data", f"voc:{voc}", *arguments)
+        assert stop.value.code == 1
+        assert told in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"squares"}
+
+
 def test_mask_rcnn_on_coco(recipe, coco, tmp_path):
     length = ("--epochs", "1", "--pictures-per-epoch", "4", "--any-way-up")
     recipe("mask_rcnn_coco", "--data", f"coco:{coco}", *SMALL, *length)
