@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from kzoo.layers.batch_norm import BatchNorm
-from kzoo.layers.heads import answers_of_anchors, dense_head, prior_bias, tower
+from kzoo.layers.heads import GROUPS, answers_of_anchors, dense_head, prior_bias, tower
 
 # Keras would have the keys of its inputs be their names; levels are numbers.
 pytestmark = pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
@@ -149,3 +149,41 @@ def test_bias_of_answers():
     )
     zeros = np.zeros([1, 2, 2, 2], np.float32)
     np.testing.assert_allclose(1 / (1 + np.exp(-keras.Model(pyramid, answers)({3: zeros}))), 0.2, rtol=1e-5)
+
+
+def plain_group_norm(x, gamma, beta):
+    """Of [B, H, W, C]: each 32nd of the channels has mean 0 and variance 1 (Wu and He 2018, equation 1)."""
+    batch, height, width, channels = x.shape
+    groups = x.reshape(batch, height * width, GROUPS, channels // GROUPS).astype(float)
+    mean, variance = (of(groups, axis=(1, 3), keepdims=True) for of in (np.mean, np.var))
+    return ((groups - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape) * gamma + beta
+
+
+def test_group_normalisation_is_shared_by_the_levels_and_each_has_statistics_of_its_own():
+    pyramid = {level: keras.Input((None, None, 64), name=str(level)) for level in (3, 4)}
+    model = keras.Model(pyramid, tower(pyramid, depth=2, normalization="group", name="head"))
+    found = [layer for layer in model.layers if isinstance(layer, keras.layers.GroupNormalization)]
+    assert [layer.name for layer in found] == ["head_gn_0", "head_gn_1"]  # and not one a level
+    rng = np.random.default_rng(2)
+    for layer in found:
+        layer.set_weights([rng.uniform(0.5, 2, 64), rng.normal(size=64)])
+    for i in range(2):  # a convolution that swaps channels, which is exact
+        kernel = np.zeros([3, 3, 64, 64], np.float32)
+        kernel[1, 1, range(64), rng.permutation(64)] = 1
+        assert not model.get_layer(f"head_conv_{i}").use_bias
+        model.get_layer(f"head_conv_{i}").set_weights([kernel])
+    given = features((5, 6), (2, 3), channels=64)
+    given[4] = 50 * given[4] + 7
+    seen = model(given, training=True)
+    for level, x in given.items():
+        for i in range(2):
+            x = x @ model.get_layer(f"head_conv_{i}").kernel.numpy()[1, 1]
+            x = np.maximum(plain_group_norm(x, *model.get_layer(f"head_gn_{i}").get_weights()), 0)
+        np.testing.assert_allclose(seen[level], x, rtol=1e-3, atol=1e-3)
+
+
+def test_group_normalisation_of_a_picture_does_not_depend_on_others():
+    pyramid = {3: keras.Input((None, None, 32), name="3")}
+    model = keras.Model(pyramid, tower(pyramid, depth=1, normalization="group", name="head"))
+    x = features((4, 4), channels=32)[3]
+    np.testing.assert_allclose(model({3: x})[3][:1], model({3: x[:1]})[3], rtol=1e-4, atol=1e-5)

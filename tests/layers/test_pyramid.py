@@ -13,10 +13,11 @@ from kzoo.layers.pyramid import MOST_LEVELS, UpsampleAdd, feature_pyramid
 pytestmark = pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
 
 
-def model_of(levels, channels=4, normalization=None, shape=(None, None)):
+def model_of(levels, channels=4, normalization=None, shape=(None, None), **options):
     """From C3 to C5, of 1, 2 and 3 channels, to a pyramid."""
     features = {level: keras.Input((*shape, level - 2), name=str(level)) for level in (3, 4, 5)}
-    return keras.Model(features, feature_pyramid(features, range(3, 3 + levels), channels, normalization))
+    pyramid = feature_pyramid(features, range(3, 3 + levels), channels, normalization, **options)
+    return keras.Model(features, pyramid)
 
 
 def zeros(height, width):
@@ -143,3 +144,34 @@ def test_top_down_path_reaches_p2():
     expected[3, 5] += 7
     np.testing.assert_allclose(pyramid[2][0, :, :, 0], expected)
     np.testing.assert_allclose(pyramid[6][0, :, :, 0], [[4]])
+
+
+@pytest.mark.parametrize(
+    ("options", "channels"), [({}, 4), ({"coarser": "pyramid"}, 4), ({"coarser": "backbone"}, 3)]
+)
+def test_what_p6_is_made_of(options, channels):
+    """P6 of P5 or of C5, which has three channels here; P7 of P6 in any case."""
+    model = model_of(5, **options)
+    assert model.get_layer("fpn_p6").kernel.shape == (3, 3, channels, 4)
+    assert model.get_layer("fpn_p7").kernel.shape == (3, 3, 4, 4)
+
+
+def test_p6_of_the_backbones_features_by_hand():
+    model = model_of(5, channels=1, coarser="backbone")
+    set_convolutions(model, fpn_inner_5=10.0, fpn_p6=-3.0)
+    c5 = np.float32(np.arange(9).reshape(1, 3, 3, 1) * [1, 0, 0] + [0, 0, 2])
+    pyramid = model({3: np.zeros([1, 12, 12, 1]), 4: np.zeros([1, 6, 6, 2]), 5: c5})
+    p6 = -3 * (np.float32([[0, 2], [6, 8]]) + 2)
+    np.testing.assert_allclose(pyramid[6][0, :, :, 0], p6)
+    np.testing.assert_allclose(pyramid[7], [[[[0]]]])  # the ReLU before it
+    set_convolutions(model, fpn_p6=3.0, fpn_p7=0.5)
+    pyramid = model({3: np.zeros([1, 12, 12, 1]), 4: np.zeros([1, 6, 6, 2]), 5: c5})
+    np.testing.assert_allclose(pyramid[7], [[[[3.0]]]])  # half of 3 * (0 + 2)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_without_p6_it_does_not_matter_what_it_is_made_of(levels):
+    names = [
+        [layer.name for layer in model_of(levels, coarser=kind).layers] for kind in ("pyramid", "backbone")
+    ]
+    assert len(set(names[0])) == len(names[0]) and set(names[0]) == set(names[1])

@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 
 from kzoo.layers.batch_norm import BatchNorm
-from kzoo.layers.region_heads import box_head, mask_head
+from kzoo.layers.region_heads import MergeRegions, SplitRegions, box_head, mask_head
 
 
-def box_model(num_classes=3, units=16, size=2, channels=3):
+def box_model(num_classes=3, units=16, size=2, channels=3, **options):
     crops = keras.Input((None, size, size, channels))
-    return keras.Model(crops, box_head(crops, num_classes=num_classes, units=units))
+    return keras.Model(crops, box_head(crops, num_classes=num_classes, units=units, **options))
 
 
 def crops_of(*shape):
@@ -103,3 +103,52 @@ def test_masks_of_a_region_do_not_depend_on_other_regions():
     alone = model(crops[2:3])
     np.testing.assert_allclose(model(crops)[2:3], alone, rtol=1e-4, atol=1e-6)
     assert np.ptp(alone) > 0
+
+
+@pytest.mark.parametrize("normalization", [None, "batch"])
+@pytest.mark.parametrize("batch", [(2, 5), (2, 0), (0, 5)])
+def test_convolutions_of_the_box_head(batch, normalization):
+    model = box_model(convolutions=4, normalization=normalization)
+    weights = {layer.name: layer.weights[0].shape for layer in model.layers if layer.weights}
+    expected = {f"box_head_conv_{i}": (3, 3, 3, 3) for i in range(4)}
+    expected |= {f"box_head_bn_{i}": (3,) for i in range(4)} if normalization else {}
+    expected |= {"box_head_fc6": (12, 16), "box_head_classes": (16, 4), "box_head_deltas": (16, 12)}
+    assert weights == expected
+    assert model.get_layer("box_head_conv_0").use_bias == (normalization is None)
+    logits, deltas = model(crops_of(*batch, 2, 2, 3))
+    assert logits.shape == (*batch, 4) and deltas.shape == (*batch, 3, 4)
+
+
+def test_convolutions_of_the_box_head_by_hand():
+    """Two that take each pixel's sum of channels three and two times; the layer behind them adds all up."""
+    model = box_model(units=1, channels=2, convolutions=2)
+    for i, factor in enumerate((3.0, 2.0)):
+        kernel = np.zeros([3, 3, 2, 2], np.float32)
+        kernel[1, 1] = [[factor, 0], [factor, 0]]  # the second channel becomes 0
+        model.get_layer(f"box_head_conv_{i}").set_weights([kernel, np.zeros(2)])
+    model.get_layer("box_head_fc6").set_weights([np.ones([8, 1]), np.zeros(1)])
+    model.get_layer("box_head_classes").set_weights([np.float32([[1, -1, 2, 0]]), np.zeros(4)])
+    crops = crops_of(2, 5, 2, 2, 2)
+    logits, _ = model(crops)
+    total = 6 * np.maximum(crops.sum(axis=-1), 0).sum(axis=(2, 3))  # [2, 5]
+    np.testing.assert_allclose(logits, total[..., None] * [1, -1, 2, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5, 6), (1, 0, 2, 2, 3), (0, 3, 2, 2, 3)])
+def test_regions_are_merged_and_split(shape):
+    crops = crops_of(*shape)
+    merged = MergeRegions()(crops)
+    assert merged.shape == (shape[0] * shape[1], *shape[2:])
+    np.testing.assert_array_equal(merged, crops.reshape(-1, *shape[2:]))
+    np.testing.assert_array_equal(SplitRegions()(merged, crops), crops)
+    fewer = merged[..., :1]  # other channels than came in
+    np.testing.assert_array_equal(SplitRegions()(fewer, crops), crops[..., :1])
+
+
+@pytest.mark.parametrize("regions", [None, 7])
+def test_shapes_of_merged_regions_are_told(regions):
+    crops = keras.KerasTensor((None, regions, 4, 4, 3), "float16")
+    merged = MergeRegions(dtype="float16")(crops)
+    assert (merged.shape, merged.dtype) == ((None, 4, 4, 3), "float16")
+    split = SplitRegions(dtype="float16")(keras.KerasTensor((None, 4, 4, 9), "float16"), crops)
+    assert (split.shape, split.dtype) == ((None, regions, 4, 4, 9), "float16")
