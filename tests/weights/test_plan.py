@@ -1,5 +1,7 @@
+import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,17 @@ def test_a_file(tmp_path, suffix, kind):
     path.write_bytes(b"")
     made = plan("retinanet", kind(path), num_classes=3)
     assert (made.path, made.checkpoint, made.options) == (path, None, {"num_classes": 3})
+
+
+def test_a_saved_model_tells_its_options(tmp_path):
+    saved = {"num_classes": 5, "anchor_sizes": [16, 32], "backbone": "compact", "of_another_version": 1}
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as file:
+        config = {"zoo_name": "retinanet", "zoo_options": saved}
+        file.writestr("config.json", json.dumps({"config": config}))
+    made = plan("retinanet", path, num_classes=3)
+    assert made.options == {"num_classes": 3, "anchor_sizes": (16, 32), "backbone": "compact"}
+    assert plan("faster_rcnn", path, num_classes=3).options == {"num_classes": 3}
 
 
 def test_a_file_of_this_folder(tmp_path, monkeypatch):
