@@ -127,6 +127,63 @@ def assert_kept(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def assert_resizes():
+    """Asserts that a model with resize=(96, 128) is the same model without, asked about resized pictures.
+
+    `build` makes it with further options, always with the same weights; `arrays` are a batch of 48 by 64
+    pixels. Gives what it answers.
+    """
+
+    def check(build, arrays):
+        resizing, plain = build(resize=(96, 128)), build()
+        plain.set_weights(resizing.get_weights())
+        large = tf.image.resize(np.float32(arrays["images"]), (96, 128))
+        answers = resizing.predict(arrays["images"], verbose=0)
+        expected = plain.predict(large.numpy(), verbose=0) | {}
+        assert answers["num_detections"].min() > 0
+        expected["boxes"] = expected["boxes"] / 2
+        for name in expected:
+            if name != "masks" or expected[name].shape == answers[name].shape:
+                np.testing.assert_allclose(answers[name], expected[name], 1e-3, 1e-3, err_msg=name)
+
+        losses = []
+        for model, batch in (
+            (resizing, arrays),
+            (plain, arrays | {"images": large.numpy(), "boxes": 2 * arrays["boxes"]}),
+        ):
+            model.compile("sgd")
+            losses.append(model.evaluate(batch, verbose=0, return_dict=True))
+        assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+        assert min(losses[0].values()) > 0
+        return answers
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def assert_resizes_any_size():
+    """Asserts that a model that resizes answers within pictures of any size, and learns from them."""
+
+    def check(model, arrays, losses_and_gradients):
+        assert model.least_size == 1
+        for height, width in ((48, 64), (37, 90), (90, 37), (5, 2)):
+            images = arrays["images"][:, :height, :width]
+            images = np.pad(
+                images, [(0, 0), (0, height - images.shape[1]), (0, width - images.shape[2]), (0, 0)]
+            )
+            answers = model(images)
+            assert answers["num_detections"].numpy().min() > 0
+            boxes = answers["boxes"].numpy()
+            assert boxes.min() >= 0 and np.all(boxes <= np.float32([width, height, width, height]) + 1e-3)
+        losses, gradients = losses_and_gradients(model, arrays)
+        assert all(np.isfinite(loss) and loss > 0 for loss in losses.values())
+        assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+        assert np.abs(gradients["backbone_conv1/kernel"]).max() > 0
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def hostile():
     """Makes 300 objects: among them boxes without area, reversed, beyond the picture, crowds, and padding."""
 

@@ -318,6 +318,17 @@ def test_options_reach_the_parts(tiny):
         ({"backbone": "resnet5"}, 'backbone="resnet5": unknown. Nearest: "resnet50"'),
         ({"box_loss": "iou"}, 'box_loss="iou": unknown. Nearest: "giou"'),
         ({"normalization": "group"}, "normalization='group': None or \"batch\""),
+        ({"rpn_normalization": "group"}, 'rpn_normalization=\'group\': None, "same" or "batch" is expected'),
+        ({"rpn_depth": -1}, "rpn_depth=-1: a whole number of at least 0"),
+        ({"rpn_depth": 1.5}, "rpn_depth=1.5: a whole number of at least 0"),
+        ({"head_convolutions": -1}, "head_convolutions=-1: a whole number of at least 0"),
+        ({"resize": 800}, r"resize=800: \(shorter, longest\) is expected"),
+        ({"resize": (800,)}, r"resize=\(800,\): \(shorter, longest\) is expected"),
+        ({"resize": (1333, 800)}, r"resize=\(1333, 800\): "),
+        ({"resize": (0, 800)}, r"resize=\(0, 800\): "),
+        ({"resize": (None, 800)}, r"resize=\(None, 800\): "),
+        ({"resize": (800.5, 1333)}, r"resize=\(800.5, 1333\): "),
+        ({"resize": "800"}, "resize='800': "),
         ({"num_classes": 0}, "num_classes=0: a whole number of at least 1"),
         ({"pyramid_channels": 0}, "pyramid_channels=0: a whole number of at least 1"),
         ({"proposals_train": 0}, "proposals_train=0: a whole number of at least 1"),
@@ -371,3 +382,63 @@ def test_pictures_and_targets_that_it_does_not_take(any_size, toy, dataset):
         any_size.fit(arrays | {"classes": np.full([2, 2], 3)})
     with pytest.raises(ValueError, match="pictures of 15 by 64 pixels are too small .* least is 16 by 16"):
         any_size.predict(arrays["images"][:, :15])
+
+
+@pytest.fixture(scope="module")
+def resizing(tiny):
+    return lambda **options: tiny(**{"score_threshold": 0.0, "max_detections": 9} | options)
+
+
+def test_resized_within_the_model(resizing, assert_resizes, toy):
+    answers = assert_resizes(resizing, toy(2, height=48))
+    assert answers["boxes"].shape == (2, 9, 4)
+
+
+def test_any_size_is_resized(resizing, assert_resizes_any_size, toy, losses_and_gradients):
+    assert_resizes_any_size(resizing(resize=(50, 75)), toy(2), losses_and_gradients)
+
+
+def test_a_model_that_resizes_is_kept(resizing, assert_kept, toy):
+    _, again = assert_kept(resizing(resize=(50, 75)), toy(2, height=48)["images"])
+    assert again.zoo_options["resize"] == (50, 75)
+
+
+@pytest.mark.parametrize(
+    ("options", "pyramid", "rpn", "box_head"),
+    [
+        ({}, False, False, False),
+        ({"normalization": "batch"}, True, True, True),
+        ({"normalization": "batch", "rpn_normalization": None}, True, False, True),
+        ({"rpn_normalization": "batch"}, False, True, False),
+    ],
+)
+def test_what_is_normalised(tiny, options, pyramid, rpn, box_head):
+    model = tiny(head_convolutions=2, **options)
+    names = {layer.name for layer in model.layers}
+    found = [name in names for name in ("fpn_layer_2_bn", "rpn_bn_0_level_2", "box_head_bn_1")]
+    assert found == [pyramid, rpn, box_head]
+    assert model.get_layer("rpn_conv_0").use_bias == (not rpn)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_convolutions_of_the_first_stage(tiny, depth):
+    names = [layer.name for layer in tiny(rpn_depth=depth).layers if layer.name.startswith("rpn_conv")]
+    assert names == [f"rpn_conv_{i}" for i in range(depth)]
+
+
+def test_the_second_version(tiny, toy, losses_and_gradients, assert_kept):
+    """All of torchvision's options at once, in little: all of it learns, and is kept."""
+    model = tiny(
+        normalization="batch",
+        rpn_normalization=None,
+        rpn_depth=2,
+        head_convolutions=4,
+        score_threshold=0.0,
+        max_detections=5,
+    )
+    assert "box_head_fc7" not in {layer.name for layer in model.layers}
+    assert model.get_layer("box_head_conv_3").kernel.shape == (3, 3, 16, 16)
+    _, gradients = losses_and_gradients(model, toy(2))
+    for name in ("rpn_conv_1", "box_head_conv_0", "box_head_conv_3", "box_head_fc6"):
+        assert np.abs(gradients[f"{name}/kernel"]).max() > 0
+    assert_kept(model, toy(2)["images"])

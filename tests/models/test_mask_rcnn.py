@@ -268,6 +268,8 @@ def test_options_reach_the_parts(tiny):
         ({"paste_masks": "yes"}, "paste_masks='yes': True or False is expected"),
         ({"roi": "pool"}, 'roi="pool": unknown. Known: "align", "spatial_transformer"'),
         ({"roi_samples": 3}, "roi_samples=3: a whole number of at least 4"),
+        ({"resize": (1333, 800)}, r"resize=\(1333, 800\): \(shorter, longest\) is expected"),
+        ({"rpn_depth": -1}, "rpn_depth=-1: a whole number of at least 0"),
         ({"mask_chanels": 3}, 'option="mask_chanels": unknown. Nearest: "mask_channels"'),
     ],
 )
@@ -343,3 +345,40 @@ def test_two_devices():
     for prefix in ("", "val_"):
         total = sum(np.array(logs[f"{prefix}{name}"]) for name in LOSSES)
         np.testing.assert_allclose(logs[f"{prefix}loss"], total, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def resizing(tiny):
+    return lambda **options: tiny(**{"score_threshold": 0.0, "max_detections": 9} | options)
+
+
+def test_resized_within_the_model(resizing, assert_resizes, discs):
+    answers = assert_resizes(resizing, discs(2, height=48))
+    assert answers["masks"].shape == (2, 9, 28, 28)
+
+
+def test_any_size_is_resized(resizing, assert_resizes_any_size, discs, losses_and_gradients):
+    assert_resizes_any_size(resizing(resize=(50, 75)), discs(2), losses_and_gradients)
+
+
+def test_masks_are_pasted_in_the_pictures_own_pixels(resizing, discs, assert_kept):
+    images = discs(2, height=48)["images"]
+    model, within = (resizing(resize=(100, 150), paste_masks=flag) for flag in (True, False))
+    within.set_weights(model.get_weights())
+    pasted, answers = model(images), within(images)
+    assert pasted["masks"].shape == (2, 9, 48, 64)
+    total = 0
+    for picture, number in np.ndindex(2, 9):
+        mask, box = (np.array(answers[name][picture, number]) for name in ("masks", "boxes"))
+        expected = paste(mask, box, (48, 64))
+        assert np.sum(pasted["masks"][picture, number] != expected) <= 2, (picture, number)
+        total += expected.sum()
+    assert total > 100
+    assert_kept(model, images)
+
+
+def test_options_of_the_two_stages_reach_them(tiny):
+    model = tiny(normalization="batch", rpn_normalization=None, rpn_depth=2, head_convolutions=4)
+    names = {layer.name for layer in model.layers}
+    assert {"rpn_conv_1", "box_head_conv_3", "box_head_bn_3", "mask_head_bn_0", "fpn_layer_2_bn"} <= names
+    assert not names & {"rpn_conv_2", "rpn_bn_0_level_2", "box_head_fc7", "box_head_conv_4"}

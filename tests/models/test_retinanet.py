@@ -221,6 +221,20 @@ def test_options_reach_the_parts():
         ({"backbone": "resnet5"}, 'backbone="resnet5": unknown. Nearest: "resnet50"'),
         ({"box_loss": "iou"}, 'box_loss="iou": unknown. Nearest: "giou"'),
         ({"normalization": "group"}, "normalization='group': None or \"batch\""),
+        (
+            {"head_normalization": "layer"},
+            'head_normalization=\'layer\': None, "same", "batch" or "group" is',
+        ),
+        ({"head_normalization": "group"}, "pyramid_channels=16: a multiple of 32 is expected with head_norm"),
+        ({"coarser_from": "pool"}, 'coarser_from="pool": unknown. Known: "pyramid", "backbone"'),
+        ({"coarser_from": "bakbone"}, 'coarser_from="bakbone": unknown. Nearest: "backbone"'),
+        ({"resize": 800}, r"resize=800: \(shorter, longest\) is expected"),
+        ({"resize": (800,)}, r"resize=\(800,\): \(shorter, longest\) is expected"),
+        ({"resize": (1333, 800)}, r"resize=\(1333, 800\): "),
+        ({"resize": (0, 800)}, r"resize=\(0, 800\): "),
+        ({"resize": (None, 800)}, r"resize=\(None, 800\): "),
+        ({"resize": (800.5, 1333)}, r"resize=\(800.5, 1333\): "),
+        ({"resize": "800"}, "resize='800': "),
         ({"num_classes": 0}, "num_classes=0: a whole number of at least 1"),
         ({"head_depth": -1}, "head_depth=-1: a whole number of at least 0"),
         ({"pyramid_channels": 0}, "pyramid_channels=0: "),
@@ -259,3 +273,71 @@ def test_the_smallest_picture_is_enough(losses_and_gradients):
     losses, _ = losses_and_gradients(model, {name: np.array(values) for name, values in arrays.items()})
     assert np.isfinite(list(losses.values())).all()
     assert model.predict(arrays["images"], verbose=0)["num_detections"].min() > 0
+
+
+def resizing(**options):
+    return tiny(**{"score_threshold": 0.0, "max_detections": 20} | options)
+
+
+def test_resized_within_the_model(assert_resizes):
+    answers = assert_resizes(resizing, batch(2, 58, 64) | {"images": batch(2, 58, 64)["images"][:, :48]})
+    assert answers["boxes"].shape == (2, 20, 4)
+
+
+def test_any_size_is_resized(assert_resizes_any_size, losses_and_gradients):
+    assert_resizes_any_size(resizing(resize=(50, 75)), batch(2), losses_and_gradients)
+    assert resizing(resize=(50, 75), input_shape=(2, 5, 3)).least_size == 1
+
+
+def test_a_model_that_resizes_is_kept(assert_kept):
+    _, again = assert_kept(resizing(resize=(50, 75)), batch(2)["images"][:, :, :50])
+    assert again.zoo_options["resize"] == (50, 75)
+
+
+def test_a_model_that_resizes_learns(dataset):
+    model = tiny(resize=(64, 96), normalization="batch")
+    model.compile(keras.optimizers.AdamW(3e-3))
+    history = model.fit(dataset(batch(4)).repeat(4), epochs=2, verbose=0).history
+    assert history["loss"][1] < history["loss"][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "pyramid", "heads"),
+    [
+        ({}, False, None),
+        ({"normalization": "batch"}, True, "bn"),
+        ({"normalization": "batch", "head_normalization": None}, True, None),
+        ({"head_normalization": "batch"}, False, "bn"),
+        ({"head_normalization": "group"}, False, "gn"),
+        ({"normalization": "batch", "head_normalization": "group"}, True, "gn"),
+    ],
+)
+def test_what_is_normalised(options, pyramid, heads):
+    model = tiny(**{"pyramid_channels": 32} | options)
+    names = {layer.name for layer in model.layers}
+    assert ("fpn_layer_3_bn" in names) == pyramid
+    for head in ("class_head", "box_head"):
+        assert ((f"{head}_bn_0_level_3" in names), (f"{head}_gn_0" in names)) == (
+            heads == "bn",
+            heads == "gn",
+        )
+        assert model.get_layer(f"{head}_conv_0").use_bias == (heads is None)
+
+
+@pytest.mark.parametrize(("coarser_from", "channels"), [("pyramid", 16), ("backbone", 256)])
+def test_what_the_coarser_levels_are_made_of(coarser_from, channels):
+    model = tiny(anchor_sizes=(8, 16, 32, 64, 128), coarser_from=coarser_from)
+    assert model.get_layer("fpn_p6").kernel.shape == (3, 3, channels, 16)
+
+
+def test_the_second_version_is_kept(assert_kept):
+    """All of torchvision's options at once, in little."""
+    model = tiny(
+        pyramid_channels=32,
+        head_normalization="group",
+        coarser_from="backbone",
+        anchor_sizes=(8, 16, 32, 64),
+        score_threshold=0.0,
+        max_detections=9,
+    )
+    assert_kept(model, batch(2)["images"])
