@@ -81,9 +81,14 @@ def batch_norms(model: nn.Module) -> list[nn.Module]:
 
 def draw_weights(model: nn.Module) -> None:
     """Draws all weights outside the backbone's convolutions, which torchvision has drawn, and all biases."""
-    for name, module in model.named_modules():
+    modules = dict(model.named_modules())
+    for name, module in modules.items():
         if isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
-            nn.init.uniform_(module.weight, 0.6, 1.1)
+            # As in trained networks a block adds little to what it is given: blocks that add as much as that
+            # would each enlarge what rounding has left of the ones before.
+            last_of_block = name.endswith("bn3") or (name.endswith("bn2") and f"{name[:-1]}3" not in modules)
+            low, high = (0.1, 0.3) if last_of_block else (0.6, 1.1)
+            nn.init.uniform_(module.weight, low, high)
             nn.init.normal_(module.bias, std=0.1)
         elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             if "body" not in name:

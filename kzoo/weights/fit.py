@@ -38,7 +38,8 @@ class Fitted:
     left: tuple[str, ...]
 
     def __str__(self) -> str:
-        lines = [f"{len(self.layers)} layers have the weights of {self.source}."]
+        layers = "1 layer has" if len(self.layers) == 1 else f"{len(self.layers)} layers have"
+        lines = [f"{layers} the weights of {self.source}."]
         lines += [f"{layer} begins anew: {reason}." for layer, reason in self.anew.items()]
         return "\n".join(lines)
 

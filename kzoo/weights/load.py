@@ -31,6 +31,8 @@ def load_planned(
     if plan.path:
         return load_file(model, plan.path, include, skip)
     if not plan.checkpoint:
+        if include or skip:
+            raise ValueError("include= and skip= do not look into backbones of Keras or keras-cv.")
         return _load_made_elsewhere(model)
     checkpoint = plan.checkpoint
     source = f"{checkpoint.name} ({checkpoint.url})"

@@ -522,7 +522,9 @@ def test_the_weights_of_keras_applications(tmp_path, monkeypatch):
     for new, old in made_elsewhere(network, model):
         np.testing.assert_array_equal(new, old)
     assert asked and model.fitted.layers == ("backbone",)
-    assert str(model.fitted) == "1 layers have the weights of keras.applications.MobileNet on ImageNet."
+    assert str(model.fitted) == "1 layer has the weights of keras.applications.MobileNet on ImageNet."
+    with pytest.raises(ValueError, match="include= and skip= do not look into backbones of Keras"):
+        kzoo.build("retinanet", backbone=backbone, weights="imagenet", skip=["backbone*"], **SHALLOW)
 
 
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined or non-square")

@@ -1,0 +1,141 @@
+"""Whether the zoo's models, given torchvision's checkpoints, are the same functions as torchvision's.
+
+    python benchmarks/torchvision_models.py --output parity --pictures FILE FILE ...    # where torch is
+    python benchmarks/parity_torchvision.py --directory parity
+
+The first script writes a checkpoint with random weights for each architecture, and what torchvision makes of
+the pictures; here neither torch nor torchvision is needed. Each checkpoint is read as a published one is.
+Prints a Markdown table: the largest relative difference of the backbone's features (of the largest value of
+their level), and for detectors how many detections there are, how many of them have their like on the other
+side (the same class, and a box nearer than 0.05 pixels), and the largest differences of those.
+"""
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tyro
+
+import kzoo
+from kzoo.weights.fit import fit
+from kzoo.weights.published import find
+from kzoo.weights.torch_checkpoint import read_checkpoint
+from kzoo.weights.torchvision_names import from_torchvision
+from kzoo.zoo_model import ZooModel
+
+DETECTORS = {"retinanet": "retinanet", "fasterrcnn": "faster_rcnn", "maskrcnn": "mask_rcnn"}
+NEAR = 0.05  # pixels: a detection of the same class with a box nearer than this is the same
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Whether the zoo's models are the same functions as torchvision's, given its checkpoints."""
+
+    directory: Path
+    """Where torchvision_models.py has written its files."""
+    resize: tuple[int, int] = (800, 1333)
+    """The --min-size and --max-size that it was told."""
+
+
+def build(name: str, resize: tuple[int, int]) -> ZooModel:
+    """The model of torchvision's name, as `weights="coco"` and `weights="imagenet"` build it."""
+    family = name.partition("_")[0]
+    if family not in DETECTORS:
+        return kzoo.build("classifier", num_classes=1000, backbone=name)
+    checkpoint = find(DETECTORS[family], "resnet50", "coco:v2" if name.endswith("_v2") else "coco:v1")
+    # torchvision's RetinaNet gives up to 300 detections, the other detectors 100.
+    most = {"max_detections": 300} if checkpoint.model == "retinanet" else {}
+    return kzoo.build(
+        checkpoint.model,
+        num_classes=len(checkpoint.classes),
+        resize=resize,
+        **checkpoint.options,
+        **most,
+    )
+
+
+def answers_of(model: ZooModel, picture: np.ndarray) -> dict[str, np.ndarray]:
+    """What a model says of a picture `[H, W, 3]`, with its backbone's features."""
+    tensors = dict(model.output)
+    for stage in range(1, 5):
+        blocks = [name for name in names_of(model) if re.fullmatch(rf"backbone_layer{stage}_\d+_relu", name)]
+        tensors[f"features/{stage + 1}"] = model.get_layer(blocks[-1]).output
+    for name in names_of(model):
+        if match := re.fullmatch(r"fpn_(?:layer_|p|pool_)(\d)(?:_bn)?", name):
+            tensors[f"pyramid/{match[1]}"] = model.get_layer(name).output
+    if "probabilities" in tensors:
+        tensors["logits"] = model.get_layer("classes_of_picture").output
+    else:
+        tensors["resized"] = model.get_layer("resize").output
+    answers = ZooModel(model.input, tensors)(picture[None])
+    return {name: np.asarray(answer)[0] for name, answer in answers.items()}
+
+
+def names_of(model: ZooModel) -> list[str]:
+    """The names of a model's layers, in their order."""
+    return [layer.name for layer in model.layers]
+
+
+def relative_difference(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], kind: str) -> float:
+    """The largest difference of any level, as a share of the largest value of that level."""
+    differences = []
+    for name in (name for name in theirs if re.fullmatch(rf"{kind}/\d", name)):
+        values = ours[name]
+        if f"{name}/positions" in theirs:
+            values = values.reshape(-1, values.shape[-1])[theirs[f"{name}/positions"]]
+        differences.append(np.abs(values - theirs[name]).max() / np.abs(theirs[name]).max())
+    return max(differences)
+
+
+def same_detections(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> np.ndarray:
+    """Pairs `[n, 2]` of our and their detections that are the same, each in one pair at most."""
+    far = np.abs(ours["boxes"][:, None] - theirs["boxes"]).max(axis=-1)  # [ours, theirs]
+    far = np.where(ours["classes"][:, None] == theirs["labels"] - 1, far, np.inf)
+    pairs = [(i, far[i].argmin()) for i in range(len(far)) if len(far[i]) and far[i].min() < NEAR]
+    taken = {j: i for i, j in pairs}
+    return np.array([(i, j) for j, i in taken.items()], int).reshape(-1, 2)
+
+
+def row(name: str, model: ZooModel, arrays: dict[str, np.ndarray]) -> str:
+    """What is to be told of one picture."""
+    ours = answers_of(model, arrays["picture"])
+    shape = "x".join(str(side) for side in arrays["picture"].shape[:2])
+    cells = [name, shape, f"{relative_difference(ours, arrays, 'features'):.1g}"]
+    if "logits" in arrays:
+        off = np.abs(ours["logits"] - arrays["logits"]).max() / np.abs(arrays["logits"]).max()
+        return "| " + " | ".join([*cells, f"logits {off:.1g}", "", "", "", ""]) + " |"
+    count = int(ours["num_detections"])
+    ours |= {part: ours[part][:count] for part in ("boxes", "scores", "classes", "masks") if part in ours}
+    own, other = same_detections(ours, arrays).T
+    cells.append(f"{relative_difference(ours, arrays, 'pyramid'):.1g}")
+    cells.append(f"{len(own)} of {count} and {len(arrays['boxes'])}")
+    for part in ("boxes", "scores", "masks"):
+        there = part in arrays and len(own)
+        cells.append(f"{np.abs(ours[part][own] - arrays[part][other]).max():.1g}" if there else "")
+    return "| " + " | ".join(cells) + " |"
+
+
+def main(settings: Settings) -> None:
+    """Reads each checkpoint, and compares."""
+    print("| model | picture | features | pyramid | same detections | boxes | scores | masks |")
+    print("|---|---|---|---|---|---|---|---|")
+    seconds = {}
+    for file in sorted(settings.directory.glob("*.npz")):
+        name, arrays = file.stem, np.load(file)
+        model = build(name, settings.resize)
+        start = time.perf_counter()
+        state = read_checkpoint(file.with_suffix(".pth"))
+        fit(model, from_torchvision(state, model.zoo_name, name), source=name)
+        seconds[name] = time.perf_counter() - start
+        for index in sorted({part.partition("/")[0] for part in arrays.files}):
+            of_picture = [part for part in arrays.files if part.startswith(f"{index}/")]
+            print(row(name, model, {part.partition("/")[2]: arrays[part] for part in of_picture}), flush=True)
+        keras.backend.clear_session()
+    print("\nReading and fitting:", ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items()))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
