@@ -28,7 +28,6 @@ class Settings(training.OwnPixels):
     image_size: tuple[int, int] = (384, 384)
     splits: tuple[str, str, str] = ("train", "val", "val")
     crop: float = 2 / 3
-    zoom: tuple[float, float] = (0.5, 1.25)
     pictures_per_epoch: int = 480
     border_weight: float = 10.0
     """How much more the narrow places between two objects count; 0 is not at all."""
