@@ -9,7 +9,7 @@ minutes. Each leaves a run's folder; `looks.png` shows where the transformer loo
 `comparison.png` both trainings, `comparison.json` the figures.
 
 Takes: twice the minutes given, and a minute to start, to measure and to export.
-Reached: not yet what it is for, see docs/results.md.
+Reached: accuracy 0.995 with the transformer, 0.750 without, in 4 minutes each on two cores (docs/results.md).
 """
 
 import dataclasses

@@ -54,6 +54,8 @@ def open_folder(spec: str, where: str, task: str | None, classes: tuple[str, ...
     if not directory.is_dir():
         found = "is not a directory" if directory.exists() else "does not exist"
         expected = "a directory with classes as folders, or with image and label"
+        if ",values=" in str(directory):
+            expected = "VALUE:CLASS pairs joined by +, as in values=0:0+255:1"
         raise DataError(f"{spec!r}: {directory} {found}; expected {expected}")
     written = written_classes(directory) if classes is None else None
     named = Names(classes, "classes=") if classes else written and Names(written[0], str(written[1]))

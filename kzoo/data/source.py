@@ -242,7 +242,8 @@ def _open_shapes(
     from kzoo.data.shapes import Shapes
 
     if spec != "shapes" and not re.fullmatch(r"\d{1,9}", where, re.ASCII):
-        raise DataError(f"{spec!r} has no number behind the colon; expected 'shapes' or 'shapes:N'")
+        expected = "'shapes', or 'shapes:N' with N from 1"
+        raise DataError(f"{spec!r} has no number of objects behind the colon; expected {expected}")
     return Shapes(spec, most=int(where) if where else None, task=task, classes=classes, seed=seed)
 
 

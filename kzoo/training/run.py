@@ -166,7 +166,7 @@ class Run:
     def add(self, figures: Mapping[str, float]) -> None:
         """Takes figures that the recipe measured, before `measure` or after it.
 
-        They are written down in `metrics.json`, and the summary tells them under "Beyond".
+        They are written down in `metrics.json`, and the summary tells them, too.
 
         Args:
             figures: name -> figure. One of a name that was added before takes its place.

@@ -165,6 +165,8 @@ class OwnPixels(OwnPictures):
     """An encoder in place of U-Net's own, as for the detectors: compact, resnet18, ..."""
     crop: float = 1.0
     """Side of the crops to learn from, as a share of the fitted picture's; whole pictures are measured."""
+    zoom: tuple[float, float] = (0.8, 1.25)
+    """Smallest and largest factor by which crops are zoomed at random: how much magnifications differ."""
     elastic: float = 0.0
     """Pixels by which pictures are bent at random (standard deviation), as tissue is."""
     width: int = 16
@@ -176,6 +178,8 @@ class OwnPixels(OwnPictures):
         """Refuses what cannot be, before anything is read or written; raises as `Settings.check` does."""
         super().check()
         check_number("crop", self.crop, least=0.05, most=1)
+        if not 0 < self.zoom[0] <= self.zoom[1] <= 10:
+            raise ValueError(f"zoom={self.zoom!r}: (smallest, largest) is expected, two factors up to 10.")
         check_number("elastic", self.elastic, least=0)
 
     def load_pixels(self, **options: object) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
@@ -185,5 +189,6 @@ class OwnPixels(OwnPictures):
             **options: as for `kzoo.data.load`.
         """
         height, width = (round(side * self.crop) for side in self.image_size)
-        augmentation = Augmentation(zoom=(0.8 / self.crop, 1.25 / self.crop), elastic=self.elastic)
+        smallest, largest = (factor / self.crop for factor in self.zoom)
+        augmentation = Augmentation(zoom=(smallest, largest), elastic=self.elastic)
         return super().load("segmentation", augmentation, crop_size=(height, width), **options)

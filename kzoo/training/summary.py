@@ -1,6 +1,7 @@
 """What a run tells at its end."""
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def reached(metrics: Mapping[str, float], task: str, classes: Sequence[str], mor
     if of_masks:
         lines.append(f"Masks: {_told(metrics, of_masks).replace('mask ', '')}")
     if more:
-        lines.append(f"Beyond: {_told(metrics, more)}")
+        lines.append(f"Also: {_told(metrics, more)}")
     figure = _OF_EACH.get(task, "AP50")
     each = {name: metrics[f"{figure}/{name}"] for name in classes}
     worst = sorted(each, key=lambda name: (each[name] != each[name], each[name]))  # NaN comes last
@@ -75,7 +76,7 @@ def next_steps(model_name: str | None, data: str, exported: Path | None) -> str:
     """
     programs = str(Path(sys.executable).parent)
     programs = min(programs, os.path.relpath(programs), key=len)
-    steps = [f"  {programs}/kzoo predict PICTURES --model {exported} --output found"]
+    steps = [f"  {programs}/kzoo predict PICTURES --model {shlex.quote(str(exported))} --output found"]
     own = _UNET_COCO if model_name == "unet" and data.startswith("coco:") else _OWN.get(model_name)
     if own:
         steps.append(f"  {programs}/python recipes/{own}   on your own pictures")

@@ -46,6 +46,7 @@ def test_tasks_that_it_cannot_teach_say_what_is_missing(tmp_path):
         (",image=raw", "has neither raw nor label; expected"),
         ("/none", "none does not exist; expected a directory with classes as folders"),
         ("/none,image=raw", "none does not exist"),
+        ("/none,values=0:0,255:1", "pairs joined by +, as in values=0:0+255:1"),
     ],
 )
 def test_specs_that_are_none(tmp_path, options, message):

@@ -24,7 +24,7 @@ def test_shapes_open():
         ("VOC:here", 'Nearest: "voc"'),
         ("", "Known:"),
         (None, "named by text"),
-        ("shapes:big", "no number behind the colon"),
+        ("shapes:big", "no number of objects behind the colon"),
         ("voc", "lacks the directory; expected 'voc:DIR'"),
         ("voc:", "lacks the directory"),
         ("voc:/no/such/place", "/no/such/place does not exist"),

@@ -154,7 +154,7 @@ def test_the_summary_tells_what_ran(settings, capsys, monkeypatch, name, masks, 
             "unet",
             "coco:cats",
             {"mean_iou": 0.5, "Dice/cat": 0.25, "Dice/dog": 0.5, "touching": 1234},
-            ["Beyond: touching 1,234", "unet_coco.py --data coco:DIR"],
+            ["Also: touching 1,234", "unet_coco.py --data coco:DIR"],
         ),
         (
             "box_regressor",
@@ -279,7 +279,7 @@ def test_a_run_of_a_classifier(short, capsys):
     assert {"accuracy", "recall/ring", "beyond", "further", "seconds"} <= set(written)
     log = (short.output / "log.csv").read_text().splitlines()[0].split(",")
     assert {"accuracy", "val_accuracy", "loss"} <= set(log)
-    assert "Beyond: beyond 0.125, further 0.250\n" in capsys.readouterr().out
+    assert "Also: beyond 0.125, further 0.250\n" in capsys.readouterr().out
 
 
 def test_a_run_of_a_model_that_answers_for_the_middle_of_tiles(short, capsys, monkeypatch):
