@@ -129,7 +129,7 @@ def test_tasks_of_one_object_take_pictures_of_one():
     "spec", ["shapes:0", "shapes:31", "shapes:-1", "shapes:2.5", "shapes:", "shapes:1e9"]
 )
 def test_numbers_of_objects_that_cannot_be(spec):
-    with pytest.raises(DataError, match="expected (1 to 30|'shapes' or 'shapes:N')"):
+    with pytest.raises(DataError, match="expected (1 to 30|'shapes', or 'shapes:N' with N from 1)"):
         open_source(spec)
 
 
