@@ -1,9 +1,10 @@
 """The pickle of a PyTorch state dict, read by a machine that knows nothing else.
 
 Python's own unpickler calls whatever a file names. This one has only the opcodes that a dict of tensors is
-written with, and only the names in `_STORAGES` and `_BUILDERS`: whatever else a file asks for is refused
-by name, before anything is looked up, imported or called. What a damaged or hostile file can cost is
-bounded by its length.
+written with, and only the names in `_STORAGES` and `_BUILDERS`. Whatever else a file names is never looked
+up, imported or called: in its place is an `Unread`, so that what training scripts put beside a state dict
+does not keep from reading it. What it costs to read a pickle is bounded by its length; its tensors are not
+made here, and what they would take is for whoever makes them to bound.
 
 Source: the opcodes and their arguments are those of Python's `pickletools`; what `torch.save` writes with
 them is in PyTorch's `torch/serialization.py` and `torch/_utils.py`.
@@ -19,7 +20,7 @@ from types import FunctionType
 import ml_dtypes
 import numpy as np
 
-from kzoo.weights.errors import WeightsError
+from kzoo.weights.errors import WeightsError, shown
 
 _LONGEST_NAME = 200
 _LARGEST_KEY = 2**63
@@ -37,6 +38,16 @@ _STORAGES = {
     "torch.ByteStorage": np.dtype("u1"),
     "torch.BoolStorage": np.dtype("?"),
 }
+
+# Opcodes that differ only in a number: what they push, or how the number after them is written.
+_PUSH = {pickle.NONE: None, pickle.NEWTRUE: True, pickle.NEWFALSE: False, pickle.EMPTY_TUPLE: ()}
+_NEW = {pickle.EMPTY_DICT: dict, pickle.EMPTY_LIST: list}
+_NUMBERS = {pickle.BININT: "<i", pickle.BININT1: "<B", pickle.BININT2: "<H", pickle.BINFLOAT: ">d"}
+_TEXTS = {pickle.SHORT_BINUNICODE: "<B", pickle.BINUNICODE: "<I", pickle.BINUNICODE8: "<Q"}
+_KEEP = {pickle.BINPUT: "<B", pickle.LONG_BINPUT: "<I"}
+_RECALL = {pickle.BINGET: "<B", pickle.LONG_BINGET: "<I"}
+_TUPLES = {pickle.TUPLE1: 1, pickle.TUPLE2: 2, pickle.TUPLE3: 3}
+_SKIP = {pickle.PROTO: 1, pickle.FRAME: 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,21 @@ class Tensor:
         return self.offset + 1 + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """In the place of what a file names and nobody looks up, and of all that would be made by it.
+
+    Args:
+        name: what the file asks for, such as `argparse.Namespace`; as `kzoo.weights.errors.shown` has it.
+    """
+
+    name: str
+
+    def refusal(self) -> WeightsError:
+        """The error where a state dict cannot do without it."""
+        return _refusal(f"asks for {self.name}")
+
+
 def _ordered_dict() -> dict:
     return {}  # a dict of today keeps its order
 
@@ -97,16 +123,6 @@ _BUILDERS = {
     "torch._utils._rebuild_parameter": _rebuild_parameter,
 }
 
-# Opcodes that differ only in a number: what they push, or how the number after them is written.
-_PUSH = {pickle.NONE: None, pickle.NEWTRUE: True, pickle.NEWFALSE: False, pickle.EMPTY_TUPLE: ()}
-_NEW = {pickle.EMPTY_DICT: dict, pickle.EMPTY_LIST: list}
-_NUMBERS = {pickle.BININT: "<i", pickle.BININT1: "<B", pickle.BININT2: "<H", pickle.BINFLOAT: ">d"}
-_TEXTS = {pickle.SHORT_BINUNICODE: "<B", pickle.BINUNICODE: "<I", pickle.BINUNICODE8: "<Q"}
-_KEEP = {pickle.BINPUT: "<B", pickle.LONG_BINPUT: "<I"}
-_RECALL = {pickle.BINGET: "<B", pickle.LONG_BINGET: "<I"}
-_TUPLES = {pickle.TUPLE1: 1, pickle.TUPLE2: 2, pickle.TUPLE3: 3}
-_SKIP = {pickle.PROTO: 1, pickle.FRAME: 8}
-
 
 class StateDictUnpickler:
     """Reads one pickle after the other; `position` is where the next one would begin.
@@ -132,10 +148,10 @@ class StateDictUnpickler:
         """Reads a pickle.
 
         Returns:
-            What it holds: dicts, lists, tuples, text, numbers, None and `Tensor`s.
+            What it holds: dicts, lists, tuples, text, numbers, None, `Tensor`s, and `Unread` for all others.
 
         Raises:
-            WeightsError: if it asks for anything that a state dict does not need, is damaged or is cut short.
+            WeightsError: if it uses an opcode that a state dict does not need, is damaged or is cut short.
         """
         self._stack, self._marks, self._memo = [], [], {}
         while True:
@@ -183,20 +199,16 @@ class StateDictUnpickler:
             self._set_items(self._pop(-2))
         elif opcode == pickle.SETITEMS:
             self._set_items(self._pop(self._marks.pop()))
-        elif opcode in (pickle.GLOBAL, pickle.INST):
+        elif opcode == pickle.GLOBAL:
             stack.append(_admit(self._line(), self._line()))
         elif opcode == pickle.STACK_GLOBAL:
             stack.append(_admit(*self._pop(-2)))
-        elif opcode == pickle.REDUCE:
-            function, arguments = self._pop(-2)
-            if type(function) is not FunctionType or type(arguments) is not tuple:
-                raise TypeError
-            stack.append(function(*arguments))  # one of `_BUILDERS`: no other function can be on the stack
+        elif opcode in (pickle.REDUCE, pickle.NEWOBJ):
+            stack.append(_call(opcode, *self._pop(-2)))
         elif opcode == pickle.BUILD:
-            self._pop(
-                -1
-            )  # the attributes of an OrderedDict: the versions of a model's modules, of no use here
-            if type(stack[-1]) is not dict:
+            # Attributes, which are of no use here: an OrderedDict's are the versions of a model's modules.
+            self._pop(-1)
+            if type(stack[-1]) not in (dict, Unread):
                 raise TypeError
         elif opcode == pickle.BINPERSID:
             stack.append(self._storage(*self._pop(-1)[0]))
@@ -232,12 +244,16 @@ class StateDictUnpickler:
         return values
 
     def _append(self, values: list):
+        if type(self._stack[-1]) is Unread:
+            return
         if type(self._stack[-1]) is not list:
             raise TypeError
         self._stack[-1].extend(values)
 
     def _set_items(self, values: list):
         target = self._stack[-1]
+        if type(target) is Unread:
+            return
         if type(target) is not dict:
             raise TypeError
         for key, value in zip(values[::2], values[1::2], strict=True):
@@ -247,6 +263,8 @@ class StateDictUnpickler:
             target[key] = value
 
     def _storage(self, kind, dtype, key, location, length, view=None) -> Storage:
+        if type(dtype) is Unread:
+            raise dtype.refusal()
         if kind != "storage" or view is not None or not isinstance(dtype, np.dtype):
             raise TypeError
         if type(key) is not str or type(length) is not int or length < 0:
@@ -257,17 +275,25 @@ class StateDictUnpickler:
         return storage
 
 
-def _admit(module: str, name: str) -> np.dtype | FunctionType:
+def _admit(module: str, name: str) -> np.dtype | FunctionType | Unread:
     if type(module) is not str or type(name) is not str:
         raise TypeError
+    if len(module) + len(name) > 2 * _LONGEST_NAME:  # a text of any length can be recalled by two bytes
+        raise ValueError
     wanted = f"{module}.{name}"
     if wanted in _STORAGES:
         return _STORAGES[wanted]
-    if wanted in _BUILDERS:
-        return _BUILDERS[wanted]
-    raise _refusal(
-        f"asks for {wanted[:_LONGEST_NAME] if wanted.isprintable() else ascii(wanted)[:_LONGEST_NAME]}"
-    )
+    return _BUILDERS[wanted] if wanted in _BUILDERS else Unread(shown(wanted))
+
+
+def _call(opcode: bytes, function: object, arguments: object) -> object:
+    if type(arguments) is not tuple:
+        raise TypeError
+    if type(function) is Unread:
+        return function  # not called: what would come of it is as unread as itself
+    if opcode != pickle.REDUCE or type(function) is not FunctionType:
+        raise TypeError
+    return function(*arguments)  # one of `_BUILDERS`: no other function can be on the stack
 
 
 def _not_in_a_state_dict(opcode: bytes) -> WeightsError:

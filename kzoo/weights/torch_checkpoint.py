@@ -8,8 +8,12 @@ each storage with its length in front. `kzoo.weights.state_dict_pickle` reads th
 A zip is mapped into memory, and the arrays are views of it. So it must not be cut short or written over while
 its arrays are in use (to put another file in its place is fine). In the older format storages begin anywhere,
 which not every reader of arrays can bear: these are read into memory of their own.
+
+What a hostile file can cost is bounded by its size: its pickle, what its members inflate to, and how often
+all tensors together repeat the numbers of their storages. Members that share their bytes are refused.
 """
 
+import itertools
 import math
 import struct
 import zipfile
@@ -21,8 +25,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from kzoo.weights.errors import WeightsError
-from kzoo.weights.state_dict_pickle import StateDictUnpickler, Storage, Tensor
+from kzoo.weights.errors import WeightsError, shown
+from kzoo.weights.state_dict_pickle import StateDictUnpickler, Storage, Tensor, Unread
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _PROTOCOL_VERSION = 1001
@@ -31,7 +35,7 @@ _WRAPPERS = ("model", "state_dict")
 
 _LONGEST_PICKLE = 2**23  # ResNet-101 takes 2**18 bytes; a hostile one makes 64 bytes of each of its own
 _LARGEST_INFLATED = 2**26, 20  # bytes, and times the file: trained weights hardly get smaller by compression
-_LARGEST_EXPANDED = 2**24  # numbers of a tensor that repeats those of its storage
+_MOST_NUMBERS = 2**24, 4  # of all tensors, and times those of their storages: views repeat them
 
 # The bytes of a storage, uint8 [N].
 _Fetch = Callable[[Storage], np.ndarray]
@@ -41,7 +45,8 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
     """Reads the state dict of a PyTorch checkpoint (`.pth`, `.pt`), without PyTorch.
 
     The file is either a state dict itself, or a dict with one under "model" (as torchvision's training
-    scripts write it) or "state_dict". Both of PyTorch's formats are read, the zip and the one before it.
+    scripts write it) or "state_dict"; what lies beside it is not looked at. Both of PyTorch's formats are
+    read, the zip and the one before it.
     Zip members are checked against their CRC, if the file has any; the older format has nothing of the kind.
 
     Args:
@@ -54,7 +59,7 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         WeightsError: if there is no such file, if it is no checkpoint, cut short, damaged or without
-            tensors, or if its pickle asks for anything that a state dict does not need: nothing of it is run.
+            tensors, or if its state dict asks for anything but tensors. Nothing that a file names is run.
 
     Example:
         >>> arrays = read_checkpoint("resnet18-f37072fd.pth")  # doctest: +SKIP
@@ -98,8 +103,8 @@ def _open_zip(file: BinaryIO, data: mmap) -> tuple[object, _Fetch]:
         archive = zipfile.ZipFile(file)
     except Exception as error:  # from fields of any value, zipfile raises errors of any kind
         raise WeightsError(
-            f"the zip's directory, which is at its end, is missing or damaged ({error}): the file was cut "
-            "short or broken on its way; fetch it anew"
+            f"the zip's directory, which is at its end, is missing or damaged ({shown(str(error))}): the "
+            "file was cut short or broken on its way; fetch it anew"
         ) from None
     members = {member.filename: member for member in archive.infolist()}
     inflated = 0
@@ -107,18 +112,21 @@ def _open_zip(file: BinaryIO, data: mmap) -> tuple[object, _Fetch]:
         if member.compress_type == zipfile.ZIP_DEFLATED:
             inflated += member.file_size
         elif member.compress_type != zipfile.ZIP_STORED:
-            raise WeightsError(f"its member {member.filename} is compressed by another method than deflate")
+            raise WeightsError(
+                f"its member {shown(member.filename)} is compressed by another method than deflate"
+            )
     least, times = _LARGEST_INFLATED
     if inflated > max(least, times * len(data)):
         raise WeightsError(
             f"its compressed members would take {inflated} bytes, over {times} times the file's own "
             f"{len(data)}; torch.save does not compress"
         )
+    _refuse_overlaps(list(members.values()))
     pickles = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
         raise WeightsError(
             f"a zip, but not a PyTorch checkpoint: it has {len(pickles)} members NAME/data.pkl where it "
-            f"should have one; its first members are {', '.join(list(members)[:4]) or 'none'}"
+            f"should have one; its first members are {', '.join(map(shown, list(members)[:4])) or 'none'}"
         )
     folder = pickles[0].removesuffix("data.pkl")
     if folder + "constants.pkl" in members:
@@ -129,7 +137,7 @@ def _open_zip(file: BinaryIO, data: mmap) -> tuple[object, _Fetch]:
 
     def read(name: str) -> np.ndarray:
         if folder + name not in members:
-            raise WeightsError(f"the zip has no member {folder + name}; the file is incomplete")
+            raise WeightsError(f"the zip has no member {shown(folder + name)}; the file is incomplete")
         return _member(archive, members[folder + name], data)
 
     if folder + "byteorder" in members and (order := read("byteorder").tobytes()) != b"little":
@@ -140,9 +148,23 @@ def _open_zip(file: BinaryIO, data: mmap) -> tuple[object, _Fetch]:
     return StateDictUnpickler(index.tobytes()).load(), lambda storage: read(f"data/{storage.key}")
 
 
+def _refuse_overlaps(members: list[zipfile.ZipInfo]) -> None:
+    """Members of the same bytes would make a file's storages larger than the file."""
+    members.sort(key=lambda member: member.header_offset)
+    for member, following in itertools.pairwise(members):
+        # At the least; the header also has the name and an extra field.
+        if following.header_offset < member.header_offset + _LOCAL_HEADER.size + member.compress_size:
+            raise WeightsError(
+                f"the zip's members {shown(member.filename)} and {shown(following.filename)} overlap, so it "
+                "is damaged or made to cost more than its size; fetch the file anew"
+            )
+
+
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, data: mmap) -> np.ndarray:
     """A member's bytes, uint8 [N]: a view of the file if it is stored, a copy if it is compressed."""
-    broken = WeightsError(f"the zip's member {member.filename} is damaged or cut short; fetch the file anew")
+    broken = WeightsError(
+        f"the zip's member {shown(member.filename)} is damaged or cut short; fetch the file anew"
+    )
     if member.compress_type != zipfile.ZIP_STORED:
         try:
             with archive.open(member) as stream:
@@ -190,19 +212,21 @@ def _open_legacy(file: BinaryIO, data: mmap) -> tuple[object, _Fetch]:
         start = position + 8
         position = start + storage.length * storage.dtype.itemsize
         if position > len(data):
-            raise WeightsError(f"cut short: it has {len(data)} bytes, and storage {key} ends at {position}")
+            raise WeightsError(
+                f"cut short: it has {len(data)} bytes, and storage {shown(key)} ends at {position}"
+            )
         (length,) = struct.unpack("<q", data[start - 8 : start])
         if length != storage.length:
-            raise WeightsError(f"storage {key} has {length} numbers, its index says {storage.length}")
+            raise WeightsError(f"storage {shown(key)} has {length} numbers, its index says {storage.length}")
         begins[key] = start
 
     def fetch(storage: Storage) -> np.ndarray:
         if storage.key not in begins:
-            raise WeightsError(f"storage {storage.key} is missing; the file is incomplete")
+            raise WeightsError(f"storage {shown(storage.key)} is missing; the file is incomplete")
         content = np.empty(storage.length * storage.dtype.itemsize, np.uint8)
         file.seek(begins[storage.key])
         if file.readinto(content) != content.size:
-            raise WeightsError(f"storage {storage.key} is cut short")
+            raise WeightsError(f"storage {shown(storage.key)} is cut short")
         content.flags.writeable = False
         return content
 
@@ -212,27 +236,46 @@ def _open_legacy(file: BinaryIO, data: mmap) -> tuple[object, _Fetch]:
 def _arrays(checkpoint: object, fetch: _Fetch) -> dict[str, np.ndarray]:
     contents: dict[str, np.ndarray] = {}
     arrays = {}
+    stored = numbers = 0
     for name, tensor in _state_dict(checkpoint).items():
         if not isinstance(name, str):
             raise WeightsError(f"its state dict has the key {name!r}; every key should be text")
-        if not isinstance(tensor, Tensor):
-            raise WeightsError(f"{name!r} in its state dict is of type {type(tensor).__name__}, not a tensor")
-        storage = tensor.storage
         try:
+            if isinstance(tensor, Unread):
+                raise tensor.refusal()
+            if not isinstance(tensor, Tensor):
+                raise WeightsError(f"it is of type {type(tensor).__name__} in its state dict, not a tensor")
+            storage = tensor.storage
             if storage.key not in contents:
                 contents[storage.key] = _aligned(fetch(storage), storage.dtype)
+                stored += contents[storage.key].size // storage.dtype.itemsize
+            _check(tensor, contents[storage.key])
+            # What has no numbers may still have a shape past all reason.
+            numbers += math.prod(max(side, 1) for side in tensor.shape)
+            least, times = _MOST_NUMBERS
+            if numbers > max(least, times * stored):
+                raise WeightsError(
+                    f"with a tensor of shape {shown(str(tensor.shape))} the {stored} numbers of the storages "
+                    f"are expanded to over {max(least, times * stored)}"
+                )
             arrays[name] = _view(tensor, contents[storage.key])
         except WeightsError as error:
-            raise WeightsError(f"{name!r}: {error}") from None
+            raise WeightsError(f"'{shown(name)}': {error}") from None
     return arrays
 
 
 def _state_dict(checkpoint: object) -> dict:
+    if isinstance(checkpoint, Unread):
+        raise checkpoint.refusal()
     if not isinstance(checkpoint, dict):
         raise WeightsError(f"it holds an object of type {type(checkpoint).__name__}, not a dict of tensors")
-    for state in (checkpoint, *(checkpoint.get(key) for key in _WRAPPERS)):
+    states = [checkpoint, *(checkpoint.get(key) for key in _WRAPPERS)]
+    for state in states:
         if isinstance(state, dict) and any(isinstance(value, Tensor) for value in state.values()):
             return state
+    for state in states:
+        if isinstance(state, Unread):  # a whole model, for example
+            raise state.refusal()
     keys = ", ".join(repr(key)[:40] for key in list(checkpoint)[:10])
     raise WeightsError(
         f"there is no tensor in it, nor in a dict under {' or '.join(map(repr, _WRAPPERS))}; "
@@ -248,24 +291,24 @@ def _aligned(content: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return content
 
 
-def _view(tensor: Tensor, content: np.ndarray) -> np.ndarray:
-    storage, itemsize = tensor.storage, tensor.storage.dtype.itemsize
-    if content.size != storage.length * itemsize:
+def _check(tensor: Tensor, content: np.ndarray) -> None:
+    storage = tensor.storage
+    size = storage.length * storage.dtype.itemsize
+    if content.size != size:
         raise WeightsError(
-            f"storage {storage.key} has {content.size} bytes; the {storage.length} numbers of "
-            f"{storage.dtype} that it should have take {storage.length * itemsize}"
+            f"storage {shown(storage.key)} has {content.size} bytes; the {storage.length} numbers of "
+            f"{storage.dtype} that it should have take {size}"
         )
     if tensor.end > storage.length:
+        figures = f"shape {tensor.shape}, strides {tensor.strides} and offset {tensor.offset}"
         raise WeightsError(
-            f"a tensor of shape {tensor.shape}, strides {tensor.strides} and offset {tensor.offset} reaches "
-            f"outside of storage {storage.key}, which has {storage.length} numbers"
+            f"a tensor of {shown(figures)} reaches outside of storage {shown(storage.key)}, which has "
+            f"{storage.length} numbers"
         )
-    # What has no numbers may still have a shape past all reason.
-    if math.prod(max(side, 1) for side in tensor.shape) > max(storage.length, _LARGEST_EXPANDED):
-        raise WeightsError(
-            f"a tensor of shape {tensor.shape} is expanded from a storage of {storage.length} numbers; at "
-            f"most {_LARGEST_EXPANDED} are taken"
-        )
+
+
+def _view(tensor: Tensor, content: np.ndarray) -> np.ndarray:
+    storage, itemsize = tensor.storage, tensor.storage.dtype.itemsize
     if 0 in tensor.shape:
         array = np.empty(tensor.shape, storage.dtype)
         array.flags.writeable = False

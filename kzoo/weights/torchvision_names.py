@@ -10,29 +10,40 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from kzoo.weights.errors import WeightsError
+from kzoo.weights.errors import WeightsError, shown
 
 EPSILON = 1e-5  # of batch normalisation here, and in most of torchvision
+BACKBONE = "backbone_"  # what the names of a backbone's layers begin with here
+
+_VARIABLES = {"running_mean": "moving_mean", "running_var": "moving_variance"}
+_EXAMPLES = {
+    "classifier": "layer1.0.conv1.weight and fc.weight",
+    "retinanet": "backbone.body.conv1.weight and head.regression_head.bbox_reg.weight",
+    "faster_rcnn": "backbone.body.conv1.weight and roi_heads.box_predictor.bbox_pred.weight",
+    "mask_rcnn": "backbone.body.conv1.weight and roi_heads.mask_predictor.mask_fcn_logits.weight",
+}
+MODELS = tuple(_EXAMPLES)
 
 _Rule = tuple[str, str | Callable[[re.Match], str]]
 
 # Names that torchvision itself changes as it reads files of its first years.
 _OLD_NAMES: tuple[_Rule, ...] = (
-    (r"(backbone\.fpn\.\w+_blocks\.\d+)\.(weight|bias)", r"\1.0.\2"),
+    (r"(backbone\.fpn\.\w+_blocks\.\d)\.(weight|bias)", r"\1.0.\2"),
     (r"rpn\.head\.conv\.(weight|bias)", r"rpn.head.conv.0.0.\1"),
     (
-        r"(roi_heads\.mask_head)\.mask_fcn(\d+)\.(.+)",
+        r"(roi_heads\.mask_head)\.mask_fcn(\d)\.(weight|bias)",
         lambda name: f"{name[1]}.{int(name[2]) - 1}.0.{name[3]}",
     ),
     (
-        r"(head\.\w+_head\.conv)\.(\d+)\.(weight|bias)",
+        r"(head\.\w+_head\.conv)\.(\d)\.(weight|bias)",
         lambda name: f"{name[1]}.{int(name[2]) // 2}.0.{name[3]}",
     ),
 )
 
 
 def _body(prefix: str) -> _Rule:
-    return rf"{prefix}((?:conv1|bn1|layer\d)(?:\..+)?)", lambda name: "backbone_" + name[1].replace(".", "_")
+    block = r"layer[1-4]\.\d{1,2}\.(?:conv[123]|bn[123]|downsample\.[01])"
+    return rf"{prefix}(conv1|bn1|{block})", lambda name: BACKBONE + name[1].replace(".", "_")
 
 
 def _pyramid(finest: int) -> tuple[_Rule, ...]:
@@ -82,34 +93,50 @@ _LAYERS: dict[str, tuple[_Rule, ...]] = {
 }
 
 
-def from_torchvision(state: Mapping[str, np.ndarray], model: str, source: str) -> dict[str, np.ndarray]:
+def from_torchvision(
+    state: Mapping[str, np.ndarray], model: str, source: str, *, epsilon: float = EPSILON
+) -> dict[str, np.ndarray]:
     """A state dict of torchvision's, by the names and in the layouts that are used here.
 
     Args:
         state: from names such as `backbone.body.conv1.weight` to arrays.
         model: what it is of: `"classifier"` (a ResNet), `"retinanet"`, `"faster_rcnn"` or `"mask_rcnn"`.
         source: where it is from, for messages.
+        epsilon: what the backbone's batch normalisation adds to the variance there. It is 0.0 for the first
+            detectors that torchvision published (`overwrite_eps`), and nothing in a file tells of it.
 
     Returns:
-        From `layer/variable`, such as `backbone_conv1/kernel`, to arrays, most of them views.
+        From `layer/variable`, such as `backbone_conv1/kernel`, to arrays, most of them views. Whether their
+        shapes are a model's is not looked at.
 
     Raises:
-        WeightsError: there are names that no rule is for, or the state is of no such model.
+        WeightsError: there are names that no rule is for, two names of one weight, or weights that are single
+            numbers, or the state is of no such model.
     """
-    state = {_renamed(name, _OLD_NAMES) or name: values for name, values in state.items()}
-    rules = _LAYERS[model]
-    found, unknown = {}, []
-    for name, values in state.items():
-        module, _, part = name.rpartition(".")
+    # (module, part) by the name in the file, and the other way round
+    places = {name: (_renamed(name, _OLD_NAMES) or name).rpartition(".")[::2] for name in state}
+    at_place = {place: name for name, place in places.items()}
+    found, names, unknown = {}, {}, []
+    for name, (module, part) in places.items():
         if part == "num_batches_tracked":  # a count for a mean of statistics that nobody asks for
             continue
-        layer = _renamed(module, rules)
+        layer = _renamed(module, _LAYERS[model])
         if layer is None:
             unknown.append(name)
             continue
-        weight = state.get(f"{module}.weight")
-        is_norm = f"{module}.running_mean" in state or (weight is not None and weight.ndim == 1)
-        found[f"{layer}/{_variable(part, is_norm)}"] = _own_layout(values)
+        values = state[name]
+        if values.ndim == 0:
+            raise WeightsError(f"{source}: {shown(name)} is a single number; a weight has at least one axis.")
+        weight = state.get(at_place.get((module, "weight")))
+        is_norm = (module, "running_mean") in at_place or (weight is not None and weight.ndim == 1)
+        own_name = f"{layer}/{_variable(part, is_norm)}"
+        if own_name in names:
+            raise WeightsError(
+                f"{source}: {shown(names[own_name])} and {shown(name)} are both {shown(own_name)} here; "
+                "one of them has to go."
+            )
+        names[own_name] = name
+        found[own_name] = _own_layout(values)
     if unknown or not found:
         raise WeightsError(
             f"{source}: not torchvision's {model}: it has {_some(unknown or state)}, and names such as "
@@ -119,25 +146,14 @@ def from_torchvision(state: Mapping[str, np.ndarray], model: str, source: str) -
         _leave_out_the_background(found)
     if model in ("faster_rcnn", "mask_rcnn"):
         _turn_flattened_crops(found)
-    if model != "classifier" and "backbone.body.bn1.num_batches_tracked" not in state:
-        _allow_for_epsilon(found)
+    if epsilon != EPSILON:
+        _allow_for_epsilon(found, epsilon)
     return found
-
-
-BACKBONE = "backbone_"  # what the names of a backbone's layers begin with here
-MODELS = tuple(_LAYERS)
-_EXAMPLES = {
-    "classifier": "layer1.0.conv1.weight and fc.weight",
-    "retinanet": "backbone.body.conv1.weight and head.regression_head.bbox_reg.weight",
-    "faster_rcnn": "backbone.body.conv1.weight and roi_heads.box_predictor.bbox_pred.weight",
-    "mask_rcnn": "backbone.body.conv1.weight and roi_heads.mask_predictor.mask_fcn_logits.weight",
-}
-_VARIABLES = {"running_mean": "moving_mean", "running_var": "moving_variance"}
 
 
 def _renamed(name: str, rules: tuple[_Rule, ...]) -> str | None:
     for pattern, new in rules:
-        if match := re.fullmatch(pattern, name):
+        if match := re.fullmatch(pattern, name, re.ASCII):
             return new(match) if callable(new) else match.expand(new)
     return None
 
@@ -170,8 +186,10 @@ def _leave_out_the_background(found: dict[str, np.ndarray]) -> None:
             # What is missing or does not add up is told when the shapes are compared with a model's.
             if name in found and classes and anchors and found[name].shape[-1] % (anchors * classes) == 0:
                 # [..., out]: for each anchor (or once) the classes, and of each its numbers
-                by_class = found[name].reshape(*found[name].shape[:-1], anchors, classes, -1)
-                found[name] = by_class[..., 1:, :].reshape(*found[name].shape[:-1], -1)
+                *others, outputs = found[name].shape
+                numbers = outputs // (anchors * classes)
+                by_class = found[name].reshape(*others, anchors, classes, numbers)[..., 1:, :]
+                found[name] = by_class.reshape(*others, anchors * (classes - 1) * numbers)
 
 
 def _outputs(found: dict[str, np.ndarray], layer: str) -> int:
@@ -186,26 +204,29 @@ def _turn_flattened_crops(found: dict[str, np.ndarray]) -> None:
         return
     kernel = found["box_head_fc6/kernel"]  # [C * h * w, units]
     side = round((len(kernel) // channels) ** 0.5)
-    if len(kernel) != channels * side**2:
+    if kernel.ndim != 2 or len(kernel) != channels * side**2:
         return
-    turned = kernel.reshape(channels, side, side, -1).transpose(1, 2, 0, 3)
+    turned = kernel.reshape(channels, side, side, kernel.shape[1]).transpose(1, 2, 0, 3)
     found["box_head_fc6/kernel"] = turned.reshape(kernel.shape)
 
 
-def _allow_for_epsilon(found: dict[str, np.ndarray]) -> None:
-    """Scales of a backbone whose statistics are frozen and normalise without an epsilon.
+def _allow_for_epsilon(found: dict[str, np.ndarray], epsilon: float) -> None:
+    """Scales of a backbone that normalises with another epsilon than the layers here.
 
-    That is how torchvision runs its first detectors (`overwrite_eps`); they alone count no batches.
-    gamma * (x - mean) / sqrt(variance) is the same with a variance that has an epsilon more, and a gamma that
-    makes up for it.
+    gamma * (x - mean) / sqrt(variance + epsilon) is the same with the epsilon of here, and a gamma that makes
+    up for it.
     """
-    for name in [name for name in found if name.startswith("backbone_") and name.endswith("/gamma")]:
-        variance = found.get(name.replace("/gamma", "/moving_variance"), np.zeros(())).astype(np.float64)
-        factor = np.sqrt((variance + EPSILON) / np.where(variance > 0, variance, 1.0))
-        found[name] = np.where(variance > 0, found[name] * factor, found[name]).astype(np.float32)
+    for name in [name for name in found if name.startswith(BACKBONE) and name.endswith("/gamma")]:
+        gamma, variance = found[name], found.get(name.replace("/gamma", "/moving_variance"))
+        # What is missing or of another shape is told when the shapes are compared with a model's.
+        if variance is None or gamma.ndim != 1 or variance.shape != gamma.shape:
+            continue
+        there = variance.astype(np.float64) + epsilon
+        factor = np.sqrt((there - epsilon + EPSILON) / np.where(there > 0, there, 1.0))
+        found[name] = np.where(there > 0, gamma * factor, gamma).astype(np.float32)
 
 
 def _some(names: Mapping | list, most: int = 3) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "nothing") + more
+    return (", ".join(map(shown, names[:most])) or "nothing") + more

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kzoo.weights import WeightsError
-from kzoo.weights.state_dict_pickle import StateDictUnpickler, Storage, Tensor
+from kzoo.weights.state_dict_pickle import StateDictUnpickler, Storage, Tensor, Unread
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**600), 2**600) | st.floats(allow_nan=False) | st.text(),
@@ -117,10 +117,12 @@ def refusal(content):
         (np.dtype, ("f4",), "numpy.dtype"),
     ],
 )
-def test_other_names(protocol, function, arguments, name):
+def test_other_names_stay_unread(protocol, function, arguments, name):
     if protocol == 2:
         name = name.replace("builtins", "__builtin__")
-    message = refusal(pickle.dumps({"w": Call(function, *arguments)}, protocol))
+    value = unread(pickle.dumps({"w": Call(function, *arguments)}, protocol))["w"]
+    assert value == Unread(name)
+    message = str(value.refusal())
     assert f"asks for {name};" in message
     assert "torch.save" in message
 
@@ -130,7 +132,7 @@ def test_functions_are_not_called(protocol, tmp_path):
     """The same pickle makes a folder in the hands of Python's own unpickler."""
     folder = tmp_path / "it ran"
     content = pickle.dumps(Call(os.mkdir, str(folder)), protocol)
-    assert f"asks for {os.mkdir.__module__}.mkdir;" in refusal(content)
+    assert unread(content) == Unread(f"{os.mkdir.__module__}.mkdir")
     assert not folder.exists()
     pickle.loads(content)
     assert folder.exists()
@@ -139,19 +141,45 @@ def test_functions_are_not_called(protocol, tmp_path):
 @pytest.mark.parametrize(
     ("content", "name"),
     [
-        (b"cos\nsystem\n(S'true'\ntR.", "os.system"),
-        (b"(S'true'\nios\nsystem\n.", "the opcode STRING"),
-        (b"(ios\nsystem\n.", "os.system"),
+        (b"cos\nsystem\nX\4\0\0\0true\x85R.", "os.system"),
         (b"\x80\2ctorch\nload\n.", "torch.load"),
         (b"\x80\2ctorch.storage\nUntypedStorage\n.", "torch.storage.UntypedStorage"),
-        (b"\x80\2ccollections\nOrderedDict.__reduce__\n.", "collections.OrderedDict.__reduce__"),
+        (b"\x80\2ccollections\nOrderedDict.__reduce__\n)R.", "collections.OrderedDict.__reduce__"),
+        (b"\x80\2cmissing_module\nThing\n)\x81}X\1\0\0\0aK\1sb.", "missing_module.Thing"),  # an object
+        (b"\x80\2cmissing_module\nThing\n)R(K\1K\2e.", "missing_module.Thing"),  # a list
+        (b"\x80\2cmissing_module\nThing\n)R(K\1K\2NNu.", "missing_module.Thing"),  # a dict
+        (b"\x80\2cmissing_module\nThing\n)RNNs.", "missing_module.Thing"),
         (b"\x80\4\x8c\2os\x8c\6system\x93.", "os.system"),
         (b"\x80\4\x8c\2os\x8c\x0csystem\x1b[31m!\x93.", r"os.system\x1b[31m!"),
         (b"\x80\4\x8c\x0bcollections\x8c\x14OrderedDict.__init__\x93.", "collections.OrderedDict.__init__"),
+    ],
+)
+def test_names_are_neither_looked_up_nor_called(content, name):
+    assert unread(content) == Unread(name)
+
+
+def unread(content):
+    before = set(sys.modules)
+    value = load(content)
+    assert set(sys.modules) == before
+    return value
+
+
+def test_a_storage_of_another_kind_is_refused_by_name():
+    kind = b"ctorch\nComplexFloatStorage\n"
+    content = b"\x80\2(X\7\0\0\0storage" + kind + b"X\1\0\0\x000X\3\0\0\0cpuK\1tQ."
+    assert "asks for torch.ComplexFloatStorage;" in refusal(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"(S'true'\nios\nsystem\n.", "the opcode STRING"),
+        (b"(ios\nsystem\n.", "the opcode INST"),
         (b"\x80\2\x82\1.", "the opcode EXT1"),
         (b"\x80\2\x83\1\0.", "the opcode EXT2"),
         (b"\x80\2\x84\1\0\0\0.", "the opcode EXT4"),
-        (b"\x80\2)\x81.", "the opcode NEWOBJ"),
+        (b"\x80\4cos\nsystem\n)}\x92.", "the opcode NEWOBJ_EX"),
         (b"\x80\2(o.", "the opcode OBJ"),
         (b"\x80\2P0\n.", "the opcode PERSID"),
         (b"\x80\5\x97.", "the opcode NEXT_BUFFER"),
@@ -200,6 +228,11 @@ REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
         b"\x80\4\x95\xff\xff\xff\xff\xff\xff\xff\xff.",
         b"\x80\2cos",
         b"\x80\4K\1K\2\x93.",
+        b"\x80\2)\x81.",
+        b"\x80\2" + ORDERED + b")\x81.",  # made by a call, not as an object
+        b"\x80\2cos\nsystem\nK\1R.",
+        b"\x80\2cos\nsystem\n]\x81.",
+        b"\x80\2" + REBUILD + b"(cos\nsystem\nK\0))\x89NtR.",
         b"\x80\2" + ORDERED + b"K\1R.",
         b"\x80\2" + ORDERED + b"]\x85R.",
         b"\x80\2" + ORDERED + b"]R.",  # arguments are a tuple
@@ -250,6 +283,7 @@ def test_what_lies_behind_the_end_is_not_read():
         b"\x80\2" + b"(" * 300_000,
         b"\x80\2]q\0" + b"h\0h\0\x86q\0" * 60_000 + b".",  # 2**60000 leaves
         b"\x80\2]q\0h\0a.",  # a list within itself
+        b"\x80\4X\0\0\x10\0" + b"m" * 2**20 + b"q\0" + b"h\0h\0\x93" * 200_000 + b".",  # long names
         b"\x80\2Nr\xff\xff\xff\xff.",  # place 2**32 - 1 of the memo
     ],
 )
@@ -291,7 +325,15 @@ OPCODES = [
         b"q\1",
         b"h\1",
     ),
-    *(ORDERED, FLOATS, REBUILD, b"X\7\0\0\0storage", b"ctorch._utils\n_rebuild_parameter\n"),
+    *(
+        b"\x81",
+        b"cos\nsystem\n",
+        ORDERED,
+        FLOATS,
+        REBUILD,
+        b"X\7\0\0\0storage",
+        b"ctorch._utils\n_rebuild_parameter\n",
+    ),
 ]
 
 

@@ -1,10 +1,15 @@
+import argparse
+import collections
+import enum
 import io
+import pickle
 import random
 import re
 import struct
 import tarfile
 import tracemalloc
 import zipfile
+from pathlib import PurePosixPath
 
 import ml_dtypes
 import numpy as np
@@ -143,6 +148,64 @@ def test_state_dict_within_a_checkpoint_of_a_training(tmp_path, write_checkpoint
     path = tmp_path / "model_7.pth"
     write_checkpoint(path, {"optimizer": optimizer, key: state, "epoch": 7, "scaler": None}, **layout)
     assert_same(read_checkpoint(path), state)
+
+
+class Setting(enum.Enum):
+    ONE = 1
+
+
+class Made:
+    """Pickled as what a made-up tensor of PyTorch's is: by a name of its own and a state."""
+
+    def __init__(self, state):
+        self.state = state
+
+
+def with_tensor(index, checkpoint):
+    """Puts the tensor of `tensor_pickle` in the place of the text "TENSOR" of a pickle of a checkpoint."""
+    tensor = tensor_pickle().removeprefix(b"\x80\4}\x8c\1w").removesuffix(b"s.")
+    text = b"X\6\0\0\0TENSOR"
+    content = pickle.dumps(checkpoint, index)
+    assert content.count(text) == 1
+    return content.replace(text, tensor)
+
+
+def test_what_training_scripts_put_beside_the_state_dict(tmp_path):
+    """torchvision's save their arguments, a Namespace; other things are not looked up either."""
+    arguments = argparse.Namespace(lr=0.02, output=PurePosixPath("/x"), schedule=[Setting.ONE])
+    counts = collections.Counter("aab")
+    beside = {"optimizer": {"state": {}}, "args": arguments, "epoch": 25, "counts": counts}
+    beside |= {"best": np.float64(0.5), "many": collections.defaultdict(list, a=[1]), "made": Made([1])}
+    content = with_tensor(2, {"args0": arguments, "model": {"w": "TENSOR"}, **beside})
+    state = read_checkpoint(zip_of(tmp_path / "model_25.pth", content, np.arange(6, dtype="f4").tobytes()))
+    np.testing.assert_array_equal(state["w"], [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        {"model": {"w": "TENSOR", "x": argparse.Namespace(a=1)}},
+        {"w": "TENSOR", "x": argparse.Namespace(a=1)},
+        {"model": argparse.Namespace(w="TENSOR")},
+        {"state_dict": argparse.Namespace(w="TENSOR"), "epoch": 1},
+        argparse.Namespace(w="TENSOR"),
+    ],
+)
+def test_what_is_in_the_state_dict_itself_has_to_be_tensors(tmp_path, checkpoint):
+    path = zip_of(tmp_path / "w.pth", with_tensor(2, checkpoint))
+    refuses(path, "asks for argparse.Namespace", "nothing of it was run", "torch.save")
+
+
+def test_names_out_of_the_file_are_shown_harmlessly(tmp_path, write_checkpoint):
+    name = "\x1b]0;owned\x07" + "x" * 10**5
+    message = refuses(write_checkpoint(tmp_path / "w.pth", {name: None, "w": np.ones(2)}), r"'\x1b]0;owned")
+    assert message.isprintable() and len(message) < 1000
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+        archive.writestr(name[:60_000], b"")
+    message = refuses(tmp_path / "w.pth", r"\x1b]0;owned")
+    assert message.isprintable() and len(message) < 1000
+    figures = {"shape": (2**1000,) * 60, "strides": (2**1000,) * 60}
+    assert len(refuses(zip_of(tmp_path / "w.pth", tensor_pickle(**figures)), "'w'")) < 1500
 
 
 def test_crc_of_zero_is_none(tmp_path, write_checkpoint, state):
@@ -344,6 +407,20 @@ def test_tensor_expanded_past_reason(tmp_path, figures):
     refuses(zip_of(tmp_path / "w.pth", tensor_pickle(**figures)), "'w'", "expanded")
 
 
+def test_tensors_expanded_past_reason_together(tmp_path, write_checkpoint):
+    one = np.ones(1, np.float32)
+    state = {f"w{place}": np.broadcast_to(one, 2**23) for place in range(3)}
+    assert len(read_checkpoint(write_checkpoint(tmp_path / "w.pth", dict(list(state.items())[:2])))) == 2
+    refuses(write_checkpoint(tmp_path / "w.pth", state), "'w2'", "expanded")
+
+
+def test_tensors_that_repeat_a_storage_past_reason(tmp_path, write_checkpoint):
+    numbers = np.zeros(2**20, np.uint8)
+    state = {f"w{place}": numbers for place in range(17)}
+    assert len(read_checkpoint(write_checkpoint(tmp_path / "w.pth", dict(list(state.items())[:16])))) == 16
+    refuses(write_checkpoint(tmp_path / "w.pth", state), "'w16'", "expanded")
+
+
 @pytest.mark.parametrize("length", [0, 2**40, 2**1000])
 def test_storage_of_an_impossible_length(tmp_path, length):
     refuses(zip_of(tmp_path / "w.pth", tensor_pickle(length=length)), "'w'", "24 bytes")
@@ -419,7 +496,8 @@ def test_members_that_disagree_with_the_directory(tmp_path, write_checkpoint, st
     refuses(patch_entry(path, "archive/data/1", 20, "<I", lambda size: size + 1), *words)
     refuses(patch_entry(path, "archive/data/1", 24, "<I", lambda size: size + 1), *words)
     patch_entry(path, "archive/data/1", 20, "<I", lambda size: 2**31)
-    refuses(patch_entry(path, "archive/data/1", 24, "<I", lambda size: 2**31), *words)
+    patch_entry(path, "archive/data/1", 24, "<I", lambda size: 2**31)
+    refuses(path, "archive/data/1 and archive/data/2 overlap")
     path.write_bytes(content)
     refuses(patch_entry(path, "archive/data/1", 42, "<I", lambda offset: len(content) - 4), *words)
     path.write_bytes(content.replace(b"PK\3\4", b"PK\3\5"))
@@ -433,6 +511,18 @@ def test_members_placed_before_the_file(tmp_path, write_checkpoint, state):
     struct.pack_into("<I", content, len(content) - 6, offset + len(content))
     path.write_bytes(content)
     refuses(path, "damaged")
+
+
+def test_members_that_share_their_bytes(tmp_path):
+    """A file of a few bytes could have as many storages of all its bytes as it has names."""
+    path = tmp_path / "w.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("w/data.pkl", tensor_pickle())
+        archive.writestr("w/data/0", bytes(24))
+        shared = archive.getinfo("w/data/0").header_offset
+        archive.writestr("w/data/1", bytes(24))
+    refuses(patch_entry(path, "w/data/1", 42, "<I", lambda offset: shared), "w/data/0 and w/data/1 overlap")
+    refuses(patch_entry(path, "w/data/1", 42, "<I", lambda offset: shared + 20), "overlap")
 
 
 def test_member_that_inflates_to_more_than_it_says(tmp_path):

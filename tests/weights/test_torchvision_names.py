@@ -245,7 +245,7 @@ def test_a_backbone_that_normalises_without_an_epsilon_computes_the_same(model):
     state = norm("backbone.body.bn1", 4, batches=False) | norm("backbone.fpn.inner_blocks.0.1", 4)
     variance = state["backbone.body.bn1.running_var"]
     variance[:2] = [1e-9, 1e-5]  # where it matters
-    found = from_torchvision(state, model, "")
+    found = from_torchvision(state, model, "", epsilon=0.0)
     x = values(4)
     gamma, beta, mean, moved = (
         found[f"backbone_bn1/{name}"].astype(float)
@@ -262,17 +262,119 @@ def test_a_backbone_that_normalises_without_an_epsilon_computes_the_same(model):
 def test_a_channel_without_variance_stays_finite():
     state = norm("backbone.body.bn1", 2, batches=False)
     state["backbone.body.bn1.running_var"][0] = 0
-    gamma = from_torchvision(state, "retinanet", "")["backbone_bn1/gamma"]
+    gamma = from_torchvision(state, "retinanet", "", epsilon=0.0)["backbone_bn1/gamma"]
     assert gamma[0] == state["backbone.body.bn1.weight"][0] and np.isfinite(gamma).all()
 
 
-@pytest.mark.parametrize(
-    ("model", "name"), [("retinanet", "backbone.body.bn1"), ("classifier", "bn1"), ("classifier", "")]
-)
-def test_a_backbone_with_an_epsilon_is_left_as_it_is(model, name):
-    state = norm(name or "bn1", batches=bool(name))
+@pytest.mark.parametrize(("model", "name"), [("retinanet", "backbone.body.bn1"), ("classifier", "bn1")])
+@pytest.mark.parametrize("batches", [True, False])
+def test_a_backbone_with_the_epsilon_of_here_is_left_as_it_is(model, name, batches):
+    """Also without a count of batches: frozen from the start, it has none."""
+    state = norm(name, batches=batches)
     gamma = from_torchvision(state, model, "")["backbone_bn1/gamma"]
-    np.testing.assert_array_equal(gamma, state[f"{name or 'bn1'}.weight"])
+    np.testing.assert_array_equal(gamma, state[f"{name}.weight"])
+
+
+def test_a_backbone_with_another_epsilon():
+    state = norm("bn1")
+    state["bn1.running_var"][:] = [1e-3, 0.0]
+    gamma = from_torchvision(state, "classifier", "", epsilon=1e-3)["backbone_bn1/gamma"]
+    factor = np.sqrt(np.array([1e-3 + 1e-5, 1e-5]) / [2e-3, 1e-3])
+    np.testing.assert_allclose(gamma, state["bn1.weight"] * factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("gamma", "variance"),
+    [((3,), (2,)), ((3,), (1,)), ((1, 3), (3,)), ((3, 1), (3, 1)), ((3, 1), (1, 3))],
+)
+def test_statistics_of_other_shapes_are_left_to_whoever_compares_shapes(gamma, variance):
+    state = norm("backbone.body.bn1", 3)
+    state["backbone.body.bn1.weight"] = values(*gamma)
+    state["backbone.body.bn1.running_var"] = np.abs(values(*variance))
+    found = from_torchvision(state, "retinanet", "", epsilon=0.0)
+    np.testing.assert_array_equal(found["backbone_bn1/gamma"], state["backbone.body.bn1.weight"].T)
+    assert found["backbone_bn1/moving_variance"].shape == variance[::-1]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "layer1",
+        "layer1.0",
+        "layer1.0.conv",
+        "layer1.0.conv1.x",
+        "layer5.0.conv1",
+        "layer1.0.conv4",
+        "layer1.0.downsample.2",
+        "layer1.0.downsample",
+        "layer1.٣.conv1",
+        "layer1.1000.conv1",
+        "conv1.0",
+    ],
+)
+def test_names_that_no_backbone_has(module):
+    with pytest.raises(WeightsError, match="not torchvision's classifier"):
+        from_torchvision(layer(module, 2, 2), "classifier", "")
+
+
+@pytest.mark.parametrize(
+    ("model", "one", "two", "expected"),
+    [
+        ("faster_rcnn", "roi_heads.box_head.5", "roi_heads.box_head.7", "box_head_fc6/kernel"),
+        ("faster_rcnn", "rpn.head.conv", "rpn.head.conv.0.0", "rpn_conv_0/kernel"),
+        ("mask_rcnn", "roi_heads.mask_head.0.0", "roi_heads.mask_head.mask_fcn1", "mask_head_conv_0/kernel"),
+        (
+            "retinanet",
+            "head.regression_head.conv.0",
+            "head.regression_head.conv.1",
+            "box_head_conv_0/kernel",
+        ),
+    ],
+)
+def test_two_names_of_one_weight(model, one, two, expected):
+    state = {f"{one}.weight": values(4, 4), f"{two}.weight": values(4, 4)}
+    with pytest.raises(WeightsError) as error:
+        from_torchvision(state, model, "my.pth")
+    for part in ("my.pth", f"{one}.weight", f"{two}.weight", expected):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "roi_heads.box_predictor.cls_score.weight",
+        "roi_heads.box_head.fc6.weight",
+        "roi_heads.box_head.fc6.bias",
+        "backbone.body.bn1.running_var",
+    ],
+)
+def test_a_single_number_is_no_weight(name):
+    state = layer("backbone.fpn.layer_blocks.0.0", 2, 2, 3, 3) | {name: np.float32(1)}
+    with pytest.raises(WeightsError, match=f"my.pth: {name} is a single number"):
+        from_torchvision(state, "faster_rcnn", "my.pth")
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (0, 4), (0, 0), (3, 0, 1, 1), (3, 4, 2)])
+@pytest.mark.parametrize("name", ["box_head.fc6", "box_predictor.cls_score", "box_predictor.bbox_pred"])
+def test_weights_of_any_shape_are_left_to_whoever_compares_shapes(name, shape):
+    state = MASK_RCNN | {f"roi_heads.{name}.weight": values(*shape)}
+    assert set(from_torchvision(state, "mask_rcnn", "")) == set(from_torchvision(MASK_RCNN, "mask_rcnn", ""))
+
+
+@pytest.mark.parametrize("name", ["head.x_head.conv.{}.weight", "roi_heads.mask_head.mask_fcn{}.weight"])
+def test_numbers_in_names_past_all_reason(name):
+    with pytest.raises(WeightsError, match="not torchvision's retinanet") as error:
+        from_torchvision({name.format("9" * 5000): values(2)}, "retinanet", "")
+    assert len(str(error.value)) < 400
+
+
+def test_unknown_names_are_told_as_the_file_has_them_but_harmlessly():
+    state = {"\x1b]0;owned\x07" + "x" * 10**6: values(1), "roi_heads.mask_head.mask_fcn0.weight": values(1)}
+    with pytest.raises(WeightsError) as error:
+        from_torchvision(state, "mask_rcnn", "")
+    message = str(error.value)
+    assert r"it has \x1b]0;owned\x07xxx" in message and "mask_fcn0" in message
+    assert message.isprintable() and len(message) < 500
 
 
 def test_unknown_names_are_told():
