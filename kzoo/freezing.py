@@ -1,12 +1,16 @@
 """What does not learn: the layers of a model that keep the weights they have."""
 
+import re
+
 import keras
 
-from kzoo.backbones import features_of, is_of_backbone
+from kzoo.backbones import is_of_backbone
 from kzoo.backbones.adapters import Backbone
 from kzoo.checks import check_choice
 from kzoo.registry import FREEZABLE
 from kzoo.zoo_model import ZooModel
+
+_STAGE_END = re.compile(r"backbone_(bn\d+|layer\d+)(?:_\d+)?_relu")  # of stem and of blocks, not within
 
 
 def freeze_layers(model: ZooModel, what: str) -> None:
@@ -36,8 +40,11 @@ def freeze_layers(model: ZooModel, what: str) -> None:
         # Only those with weights: pictures are normalised by a layer of that name in every model.
         frozen = [layer for layer in model.layers if is_of_backbone(layer.name) and layer.weights]
         if not frozen:
+            options = model.zoo_options or {}
+            its_own = ": backbone=None, its encoder is its own" if options.get("backbone", "") is None else ""
             raise ValueError(
-                f'freeze="{what}": {model.name} has no backbone. "batch_norm" is what can be frozen here.'
+                f'freeze="{what}": {model.name} has no backbone{its_own}. "batch_norm" is what can be frozen '
+                "here."
             )
         if what != "backbone":
             frozen = _layers_up_to(model, frozen, int(what.rpartition("_")[-1]))
@@ -53,8 +60,29 @@ def _layers_up_to(model: ZooModel, layers: list[keras.layers.Layer], level: int)
             there = ", ".join(f'"backbone_at_{there}"' for there in backbone.levels)
             raise ValueError(f'freeze="backbone_at_{level}": {backbone.network} has {there}.')
         return keras.Model(backbone.inputs, backbone.outputs[backbone.levels.index(level)]).layers
-    # The same backbone once more tells the names, for any size of pictures.
-    images = keras.Input((None, None, 3))
-    features = features_of(images, model.zoo_options["backbone"])[level]
-    names = {layer.name for layer in keras.Model(images, features).layers}
-    return [layer for layer in layers if layer.name in names]
+    stages = {}  # of the house's backbones, each of twice the stride of the one before, to its last ReLU
+    for layer in model.layers:
+        if stage := _STAGE_END.fullmatch(layer.name):
+            stages[stage[1]] = layer
+    if not stages:
+        raise ValueError(
+            f'freeze="backbone_at_{level}": the layers of {model.name} do not tell their strides. "backbone" '
+            "is all of them."
+        )
+    # A pyramid that ends early has all of its backbone's stages in fewer levels.
+    last = list(stages.values())[:level][-1]
+    needed = _layers_before(model, last)
+    return [layer for layer in layers if layer in needed]
+
+
+def _layers_before(model: ZooModel, last: keras.layers.Layer) -> set[keras.layers.Layer]:
+    """The layers of a model that a layer's output is computed from, and that layer."""
+    needed, wanted = set(), None
+    for depth in sorted(model._nodes_by_depth):  # from the answers to the pictures
+        for node in model._nodes_by_depth[depth]:
+            if wanted is None and node.operation is last:
+                wanted = set(map(id, node.output_tensors))
+            if wanted and any(id(tensor) in wanted for tensor in node.output_tensors):
+                needed.add(node.operation)
+                wanted.update(map(id, node.input_tensors))
+    return needed

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from kzoo.batches import check_data, check_pictures
+from kzoo.options import plain
 
 if TYPE_CHECKING:
     from kzoo.weights.fit import Fitted
@@ -44,7 +45,7 @@ class ZooModel(keras.Model):
     def __setattr__(self, name, value):
         if name == "zoo_options":
             # Past Keras, which would put containers of its own in the place of these.
-            object.__setattr__(self, name, _plain(value))
+            object.__setattr__(self, name, plain(value))
         else:
             super().__setattr__(name, value)
 
@@ -114,12 +115,3 @@ class ZooModel(keras.Model):
 
 def _pictures(x):
     return {"images": x["images"]} if isinstance(x, dict) else x
-
-
-def _plain(value):
-    """Options as they are whether or not they went through JSON, which knows no tuples."""
-    if isinstance(value, dict):
-        return {name: _plain(option) for name, option in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(_plain(part) for part in value)
-    return value

@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 
 import kzoo
+from kzoo.backbones import BACKBONES
 from kzoo.freezing import freeze_layers
 from kzoo.layers.batch_norm import BatchNorm
+from kzoo.zoo_model import ZooModel
 
 MOBILENET = "keras.applications.MobileNet"
 
@@ -48,6 +50,7 @@ def stems(names):
         ("resnet18", "backbone_at_2", {"conv1", "bn1", "layer1"}),
         ("resnet18", "backbone_at_4", {"conv1", "bn1", "layer1", "layer2", "layer3"}),
         ("resnet18", "backbone_at_5", {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}),
+        ("resnet50", "backbone_at_3", {"conv1", "bn1", "layer1", "layer2"}),
         ("resnet18", "backbone", {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}),
     ],
 )
@@ -64,6 +67,39 @@ def test_whole_stages_are_frozen():
     assert {name for name in with_weights if name.startswith(of_stages)} <= frozen(model)
     assert "backbone_layer2_0_downsample_0" in frozen(model)
     assert "backbone_layer3_0_conv1" not in frozen(model)  # of a stride of 8, and of the stage behind it
+
+
+def test_what_is_frozen_is_found_in_the_model_itself(monkeypatch, tmp_path):
+    model = tiny(backbone="resnet18", resize=(64, 96), input_shape=(None, None, 3))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+
+    def built_again(*_, **__):
+        raise AssertionError("The backbone is built once more.")
+
+    monkeypatch.setitem(BACKBONES, "resnet18", built_again)
+    for copy in (model, loaded):
+        keras.Model(copy.get_layer("backbone_layer1_0_relu").output, copy.get_layer("fpn_layer_3").output)
+        layers, variables = len(copy.layers), len(copy.variables)
+        freeze_layers(copy, "backbone_at_2")
+        assert stems(frozen(copy)) == {"conv1", "bn1", "layer1"}
+        assert "backbone_layer1_1_bn2" in frozen(copy)
+        assert (len(copy.layers), len(copy.variables)) == (layers, variables)
+
+
+def test_a_stride_beyond_what_a_model_takes_of_its_backbone_is_all_of_it():
+    model = tiny(backbone="resnet18")  # whose one level is of a stride of 8
+    freeze_layers(model, "backbone_at_5")
+    assert stems(frozen(model)) == {"conv1", "bn1", "layer1", "layer2"}
+
+
+def test_a_backbone_that_has_no_stages():
+    x = keras.Input((8, 8, 3), name="images")
+    model = ZooModel({"images": x}, keras.layers.Conv2D(2, 3, name="backbone_mine")(x), name="mine")
+    with pytest.raises(ValueError, match='freeze="backbone_at_1": .*mine.*"backbone"'):
+        freeze_layers(model, "backbone_at_1")
+    freeze_layers(model, "backbone")
+    assert frozen(model) == {"backbone_mine"}
 
 
 def test_a_backbone_made_elsewhere_is_frozen_up_to_a_stride():
@@ -139,6 +175,15 @@ def test_a_model_without_a_backbone_says_so(model, options):
     with pytest.raises(ValueError, match=f'freeze="backbone_at_2": {model} has no backbone'):
         kzoo.build(model, num_classes=2, freeze="backbone_at_2", **options)
     assert kzoo.build(model, num_classes=2, freeze="batch_norm", **options)
+
+
+def test_a_model_with_an_encoder_of_its_own_says_what_its_option_is():
+    for what in ("backbone", "backbone_at_2"):
+        with pytest.raises(ValueError, match=f'freeze="{what}": unet has no backbone: backbone=None'):
+            kzoo.build("unet", num_classes=2, width=2, depth=1, freeze=what)
+    with pytest.raises(ValueError) as caught:
+        kzoo.build("classifier", num_classes=2, backbone="cnn", input_shape=(32, 32, 3), freeze="backbone")
+    assert "backbone=None" not in str(caught.value)
 
 
 def test_unknown_parts_are_told_before_the_model_is_built():

@@ -23,7 +23,8 @@ def adamw(
         The optimizer, whose gradients are scaled down to a global norm of 10 where they exceed it.
 
     Raises:
-        ValueError: `backbone_rate` is out of its range.
+        ValueError: `backbone_rate` is out of its range; or, when training begins, nothing that learns is of a
+            backbone and it is not 1.
     """
     check_number("backbone_rate", backbone_rate, least=0, most=1)
     return AdamW(learning_rate, weight_decay=weight_decay, backbone_rate=backbone_rate, global_clipnorm=10.0)
@@ -49,12 +50,15 @@ class AdamW(keras.optimizers.AdamW):
         self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        super().build(variables)
         # Here, where they still have paths: a step is given TensorFlow's variables.
-        self._rates = tuple(
-            self.backbone_rate if is_of_backbone(variable.path.partition("/")[0]) else 1.0
-            for variable in variables
-        )
+        of_backbone = [is_of_backbone(variable.path.partition("/")[0]) for variable in variables]
+        if self.backbone_rate != 1 and not any(of_backbone):
+            raise ValueError(
+                f"backbone_rate={self.backbone_rate}: no variable that learns is of a backbone. 1.0 is "
+                "expected for a model that has none, or whose backbone is frozen."
+            )
+        super().build(variables)
+        self._rates = tuple(self.backbone_rate if of else 1.0 for of in of_backbone)
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         rate = keras.ops.cast(learning_rate, variable.dtype)

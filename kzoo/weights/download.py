@@ -21,7 +21,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 from urllib.response import addinfourl
 
 from rich.console import Console
@@ -34,6 +34,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from kzoo.checks import check_integer
 from kzoo.weights.cache import cache_directory
 from kzoo.weights.errors import WeightsError
 from kzoo.weights.lock import locked
@@ -46,11 +47,11 @@ CHUNK = 2**18  # bytes
 Answer = HTTPResponse | addinfourl  # the latter of file://, and as HTTPError of a refusal
 
 
-def fetch(url: str, sha256: str, *, name: str | None = None) -> Path:
+def fetch(url: str, sha256: str, *, name: str | None = None, most_bytes: int | None = None) -> Path:
     """Brings a published file into the cache, if it is not there yet.
 
-    The file's digest is computed at every call (0.12 s for 170 MB): a damaged file is never handed out, and
-    one that was put there by hand is as good as one that was fetched. What a broken connection leaves stays
+    The file's digest is computed at every call (0.12 s for 170 MB): a damaged file is not handed out, and one
+    that was put there by hand is as good as one that was fetched. What a broken connection leaves stays
     beside the file as NAME.part, and the next try goes on from there, in this process or another. Any number
     of processes may ask for the same file: one fetches, the others wait.
 
@@ -60,22 +61,28 @@ def fetch(url: str, sha256: str, *, name: str | None = None) -> Path:
     ```
 
     Args:
-        url: an https://, http:// or file:// address. What http:// brings is trusted for its digest alone.
-        sha256: the file's SHA-256 in hexadecimal, all 64 digits or the first eight or more.
+        url: an https://, http:// or file:// address. What comes by http:// may be from anybody: give all
+            digits of its digest. A redirection from https:// to anything else is refused.
+        sha256: the file's SHA-256 in hexadecimal, all 64 digits or the first eight or more. Eight guard
+            against damage and mistakes, not against an attacker, who finds another file of the same eight.
         name: the file's name in the cache and on a mirror; the address's last part by default.
+        most_bytes: that the file may have; fetching stops beyond them. None is as many as the disk takes.
 
     Returns:
         The file's path, in `cache_directory() / "weights"`.
 
     Raises:
-        ValueError: the address, the digest or the name is none.
-        WeightsError: the file cannot be had or kept, or it is another than the digest says.
+        ValueError: the address, the digest, the name or the number of bytes is none.
+        WeightsError: the file cannot be had or kept, it has too many bytes, or it is another than the digest
+            says.
     """
     _check_scheme("url", url)
     if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-fA-F]{8,64}", sha256):
         raise ValueError(
             f"sha256={sha256!r}: 8 to 64 hexadecimal digits are expected; {url} is checked by them."
         )
+    if most_bytes is not None:
+        check_integer("most_bytes", most_bytes, least=1)
     name = _file_name(url, name)
     address = _address(url, name)
     path = cache_directory() / "weights" / name
@@ -86,13 +93,13 @@ def fetch(url: str, sha256: str, *, name: str | None = None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_name(f"{name}.lock"), lambda: _tell_waiting(path)):
             if not path.exists():
-                _bring(address, path, sha256, url)
+                _bring(address, path, sha256, url, most_bytes)
             elif not (digest := _digest(path)).startswith(sha256):
                 warnings.warn(
                     f"{path} is damaged or another file: its sha256 is {digest}, not {sha256}. Fetched anew.",
                     stacklevel=2,
                 )
-                _bring(address, path, sha256, url)
+                _bring(address, path, sha256, url, most_bytes)
     except OSError as fault:  # of the cache: those of the network are WeightsErrors already
         raise WeightsError(
             f"{path} cannot be written or read: {fault.strerror or fault}. "
@@ -135,7 +142,7 @@ def _tell_waiting(path: Path) -> None:
     print(f"kzoo: waiting for another process that fetches {path}", file=sys.stderr)
 
 
-def _bring(address: str, path: Path, sha256: str, url: str) -> None:
+def _bring(address: str, path: Path, sha256: str, url: str, most_bytes: int | None) -> None:
     """Fetches a file to `path`, which it reaches whole and checked, or not at all. One process at a time."""
     part = path.with_name(f"{path.name}.part")
     origin = (
@@ -143,11 +150,11 @@ def _bring(address: str, path: Path, sha256: str, url: str) -> None:
     )
     digits = sha256 if len(sha256) == 64 else f"{sha256}..."
     try:
-        resumed = _download(address, part)
+        resumed = _download(address, part, most_bytes)
         digest = _digest(part)
         if resumed and not digest.startswith(sha256):  # the older bytes may be another file's
             part.unlink()
-            _download(address, part)
+            _download(address, part, most_bytes)
             digest = _digest(part)
     except _Unreachable as fault:
         raise WeightsError(
@@ -167,11 +174,15 @@ class _Unreachable(Exception):
     """The file cannot be had from its address."""
 
 
+class _TooLong(_Unreachable):
+    """There are more bytes at the address than the file may have."""
+
+
 class _Interrupted(Exception):
     """The connection broke; another try may go on."""
 
 
-def _download(address: str, part: Path) -> bool:
+def _download(address: str, part: Path, most_bytes: int | None) -> bool:
     """Fetches until the file is whole, going on from what is there; whether earlier bytes were kept."""
     validator, answered, failures = None, False, 0
     have = furthest = part.stat().st_size if part.exists() else 0
@@ -188,8 +199,13 @@ def _download(address: str, part: Path) -> bool:
                         raise _Interrupted(f"asked for the bytes from {have:,} on, it answers with others")
                     tag = answer.headers.get("ETag") or ""
                     validator = tag if tag.startswith('"') else None  # If-Range takes no weak one
-                    _receive(answer, part, start, total, show)
+                    if most_bytes is not None and total is not None and total > most_bytes:
+                        raise _TooLong(f"it has {total:,} bytes, and {most_bytes:,} at most are expected")
+                    _receive(answer, part, start, total, most_bytes, show)
                     return start > 0
+            except _TooLong:
+                part.unlink(missing_ok=True)
+                raise
             except _Interrupted as fault:
                 have = part.stat().st_size if part.exists() else 0
                 failures = 1 if have > furthest else failures + 1
@@ -201,6 +217,14 @@ def _download(address: str, part: Path) -> bool:
             time.sleep(PAUSE * 2 ** (failures - 1))
 
 
+class _StaysEncrypted(HTTPRedirectHandler):
+    def redirect_request(self, request, answer, status, reason, headers, address):
+        # By the whole address: a proxy changes what kind a request is of.
+        if urlsplit(request.full_url).scheme == "https" and urlsplit(address).scheme != "https":
+            raise _Unreachable(f"it sends on to {address}, which is not encrypted")
+        return super().redirect_request(request, answer, status, reason, headers, address)
+
+
 def _ask(address: str, have: int, validator: str | None) -> Answer:
     """The answer to one request, whatever its status, for the bytes behind the first `have`."""
     request = Request(address, headers={"User-Agent": "kzoo"})
@@ -209,7 +233,7 @@ def _ask(address: str, have: int, validator: str | None) -> Answer:
         if validator:
             request.add_header("If-Range", validator)
     try:
-        return urlopen(request, timeout=TIMEOUT)
+        return build_opener(_StaysEncrypted).open(request, timeout=TIMEOUT)
     except HTTPError as answer:
         return answer
     except (OSError, HTTPException, UnicodeError) as fault:  # the last of a host's name
@@ -235,7 +259,12 @@ def _span(answer: Answer) -> tuple[int, int | None]:
 
 
 def _receive(
-    answer: Answer, part: Path, start: int, total: int | None, show: Callable[[int, int | None], None]
+    answer: Answer,
+    part: Path,
+    start: int,
+    total: int | None,
+    most_bytes: int | None,
+    show: Callable[[int, int | None], None],
 ) -> None:
     """Writes an answer's bytes behind the first `start` of `part`, up to `total`."""
     with part.open("ab") as file:
@@ -246,6 +275,8 @@ def _receive(
                 errno.ENOSPC, f"{total - start:,} bytes are needed, and {free:,} are free on the disk"
             )
         while total is None or start < total:
+            if most_bytes is not None and start > most_bytes:
+                raise _TooLong(f"it brings more than the {most_bytes:,} bytes that are expected at most")
             show(start, total)
             try:
                 # As they come, so that all are kept when the connection breaks.

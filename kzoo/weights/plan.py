@@ -4,14 +4,19 @@ No TensorFlow: a slip of the pen is told before anything is imported or fetched.
 """
 
 import json
+import lzma
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kzoo.options import plain
+from kzoo.weights.errors import WeightsError
 from kzoo.weights.published import Checkpoint, find
 
 SUFFIXES = (".keras", ".weights.h5", ".pth")
+MOST_CONFIG = 2**26  # bytes of a `.keras` file's config.json
 MADE_ELSEWHERE = ("keras.applications.", "keras_cv.")
 
 
@@ -46,7 +51,12 @@ def plan_for(
 
     Raises:
         ValueError: there are no such weights for this model and this backbone, or no such file.
+        WeightsError: a `.keras` file is broken.
     """
+    if not isinstance(weights, str | Path):
+        raise ValueError(
+            f'weights={weights!r}: a name such as "imagenet" or "coco:v1" is expected, or the path of a file.'
+        )
     path = Path(weights)
     if path.suffix or isinstance(weights, Path) or "/" in weights:
         if not path.name.endswith(SUFFIXES):
@@ -70,15 +80,34 @@ def plan_for(
 
 
 def _options_of_saved(path: Path, model: str, defaults: Mapping[str, object]) -> dict[str, object]:
-    """What a `.keras` file tells of how its model was built; nothing where it is of another, or not whole."""
+    """What a `.keras` file tells of how its model was built; nothing where it is of another.
+
+    What is no zip file at all is left to the one who loads it.
+    """
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
         return {}
-    with zipfile.ZipFile(path) as file:
-        saved = json.loads(file.read("config.json"))["config"] if "config.json" in file.namelist() else {}
+    try:
+        config = plain(json.loads(_read_config(path)))
+    # Of the zip file, of a compression that is unknown or broken, of encryption, of JSON.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, KeyError, RuntimeError,
+            ValueError) as fault:  # fmt: skip
+        raise _broken(path, str(fault) or type(fault).__name__) from fault
+    if not isinstance(config, dict) or not isinstance(saved := config.get("config"), dict):
+        raise _broken(path, "its config.json is of no model")
     if saved.get("zoo_name") != model:
         return {}
-    return {
-        name: tuple(value) if isinstance(value, list) else value  # JSON knows no tuples
-        for name, value in saved["zoo_options"].items()
-        if name in defaults
-    }
+    if not isinstance(options := saved.get("zoo_options"), dict):
+        raise _broken(path, f"its config.json does not tell the options of {model}")
+    return {name: value for name, value in options.items() if name in defaults}
+
+
+def _read_config(path: Path) -> bytes:
+    with zipfile.ZipFile(path) as file, file.open("config.json") as config:
+        content = config.read(MOST_CONFIG + 1)  # what the file itself says of its size may be a lie
+    if len(content) > MOST_CONFIG:
+        raise ValueError(f"its config.json has more than {MOST_CONFIG:,} bytes")
+    return content
+
+
+def _broken(path: Path, why: str) -> WeightsError:
+    return WeightsError(f"{path}: not a whole .keras file ({why}); expected what `model.save` writes.")

@@ -146,6 +146,23 @@ def test_the_backbone_of_a_model_is_found_also_after_loading(backbone, tmp_path)
     assert model.optimizer.backbone_rate == 0.0 and int(model.optimizer.iterations) == 2
 
 
+@pytest.mark.parametrize("backbone_rate", [0.0, 0.1])
+def test_a_backbone_rate_without_a_backbone(backbone_rate):
+    x = keras.Input((1,))
+    model = keras.Model(x, keras.layers.Dense(1, name="head")(x))
+    with pytest.raises(ValueError, match=f"backbone_rate={backbone_rate}: no variable .* is of a backbone"):
+        adamw(1e-3, backbone_rate=backbone_rate).build(model.trainable_variables)
+    adamw(1e-3).build(model.trainable_variables)
+
+
+def test_a_backbone_rate_without_a_backbone_is_told_by_fit():
+    x = keras.Input((1,))
+    model = keras.Model(x, keras.layers.Dense(1, name="head")(x))
+    model.compile(adamw(1e-3, backbone_rate=0.1), loss="mse")
+    with pytest.raises(ValueError, match="backbone_rate=0.1"):
+        model.fit(np.ones([2, 1]), np.ones([2, 1]), verbose=0)
+
+
 @pytest.mark.parametrize("backbone_rate", [-0.1, 1.5, float("nan"), "slow"])
 def test_a_backbone_rate_that_cannot_be(backbone_rate):
     with pytest.raises(ValueError, match="backbone_rate=.*: a number from 0 to 1 is expected"):

@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 import urllib.request
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
+from urllib.response import addinfourl
 
 import pytest
 
@@ -40,6 +42,7 @@ class Server(ThreadingHTTPServer):
         self.breaks = []  # an answer each: how many bytes it sends before the connection breaks
         self.statuses = []  # an answer each: 503
         self.claims = None  # the Content-Length of whole answers, where it is a lie
+        self.tells_length = True
         self.most = None  # bytes a partial answer
         self.places = True  # whether partial answers tell where they begin
         self.offset = 0  # by how much partial answers begin elsewhere than they were asked to
@@ -77,7 +80,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(content)}")
         if server.etag:
             self.send_header("ETag", server.etag)
-        self.send_header("Content-Length", str(len(body) if start else server.claims or len(body)))
+        if server.tells_length:
+            self.send_header("Content-Length", str(len(body) if start else server.claims or len(body)))
         self.end_headers()
         server.gate.wait(60)
         if server.breaks:
@@ -172,6 +176,28 @@ class TestWhole:
         assert fetch(server.url.replace("net", "moved"), SHA256).read_bytes() == CONTENT
         assert server.sent == [len(CONTENT) - 1000]
 
+    @pytest.mark.parametrize("target", ["http", "ftp"])
+    def test_redirection_from_https_to_less_is_refused(self, target, server, weights, monkeypatch):
+        asked = []
+
+        def https_open(_, request):
+            asked.append(request.full_url)
+            headers = Message()
+            headers["Location"] = (
+                "https://second.invalid/net.pth"
+                if len(asked) == 1
+                else server.url.replace("http://", f"{target}://")
+            )
+            answer = addinfourl(io.BytesIO(), headers, request.full_url, 302)
+            answer.msg = "Found"
+            return answer
+
+        monkeypatch.setattr(urllib.request.HTTPSHandler, "https_open", https_open)
+        with pytest.raises(WeightsError, match=rf"cannot fetch https://first.*{target}://127.*not encrypted"):
+            fetch("https://first.invalid/net.pth", SHA256)
+        assert asked == ["https://first.invalid/net.pth", "https://second.invalid/net.pth"]
+        assert not server.requests and not (weights / "net.pth").exists()
+
     def test_file_address_is_copied_and_checked(self, tmp_path, weights):
         published = tmp_path / "my files" / "50% net.pth"
         published.parent.mkdir()
@@ -201,6 +227,51 @@ class TestWhole:
         monkeypatch.setattr(sys, "stderr", Terminal())
         fetch(server.url, SHA256)
         assert "net.pth" in sys.stderr.getvalue() and "300.0/300.0 kB" in sys.stderr.getvalue()
+
+
+class TestMostBytes:
+    @pytest.mark.parametrize("tells_length", [True, False])
+    @pytest.mark.parametrize("most", [300_000, 300_001, None])
+    def test_that_suffice(self, tells_length, most, server):
+        server.tells_length = tells_length
+        assert fetch(server.url, SHA256, most_bytes=most).read_bytes() == CONTENT
+
+    def test_are_less_than_the_host_says(self, server, weights):
+        server.gate.clear()  # no byte of it is waited for
+        with pytest.raises(WeightsError, match=r"it has 300,000 bytes.*299,999 at most") as caught:
+            fetch(server.url, SHA256, most_bytes=299_999)
+        assert server.url in str(caught.value)
+        assert not (weights / "net.pth.part").exists() and len(server.requests) == 1
+
+    @pytest.mark.parametrize("most", [1, 299_999])
+    def test_are_less_than_come_from_a_host_that_does_not_say(self, most, server, weights):
+        server.tells_length = False
+        with pytest.raises(WeightsError, match=f"more than .*{most:,} "):
+            fetch(server.url, SHA256, most_bytes=most)
+        assert [each.name for each in weights.iterdir()] == ["net.pth.lock"] and len(server.requests) == 1
+
+    def test_bound_what_is_written_from_an_endless_host(self, server, weights, monkeypatch):
+        server.tells_length = False
+        server.files["/net.pth"] = bytes(20 * download.CHUNK)
+        written = []
+        monkeypatch.setattr(
+            download.Path, "unlink", lambda path, **_: (written.append(path.stat().st_size), os.remove(path))
+        )
+        with pytest.raises(WeightsError, match="more than"):
+            fetch(server.url, SHA256, most_bytes=1000)
+        assert len(written) == 1 and written[0] <= 1000 + download.CHUNK
+
+    def test_bound_the_rest_too(self, server, weights):
+        leave_part(weights, CONTENT[:1000])
+        with pytest.raises(WeightsError, match="it has 300,000 bytes"):
+            fetch(server.url, SHA256, most_bytes=5000)
+        leave_part(weights, CONTENT + b"more")  # left by another file: anew
+        assert fetch(server.url, SHA256, most_bytes=300_000).read_bytes() == CONTENT
+
+    @pytest.mark.parametrize("most", [0, -1, 1.5, "9"])
+    def test_that_cannot_be(self, most):
+        with pytest.raises(ValueError, match="most_bytes=.*whole number of at least 1"):
+            fetch("https://127.0.0.1:1/net.pth", SHA256, most_bytes=most)
 
 
 class TestBroken:

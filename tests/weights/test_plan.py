@@ -1,6 +1,8 @@
 import json
+import re
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 
 import kzoo
 import kzoo.weights.published
+from kzoo.weights import WeightsError
+from kzoo.weights import plan as planning
 from kzoo.weights.plan import plan_for
 from kzoo.weights.published import find
 
@@ -108,6 +112,85 @@ def test_a_saved_model_tells_its_options(tmp_path):
     made = plan("retinanet", path, num_classes=3)
     assert made.options == {"num_classes": 3, "anchor_sizes": (16, 32), "backbone": "compact"}
     assert plan("faster_rcnn", path, num_classes=3).options == {"num_classes": 3}
+
+
+def keras_file(path, config, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as file:
+        file.writestr("config.json", config)
+    return path
+
+
+def test_sequences_within_sequences_of_a_saved_model_are_tuples(tmp_path):
+    saved = {"anchor_sizes": [[16, 20], [32]], "resize": None, "backbone": {"levels": [[1]]}}
+    config = {"config": {"zoo_name": "retinanet", "zoo_options": saved}}
+    path = keras_file(tmp_path / "model.keras", json.dumps(config))
+    expected = {"anchor_sizes": ((16, 20), (32,)), "resize": None, "backbone": {"levels": ((1,),)}}
+    assert plan("retinanet", path).options == expected
+
+
+@pytest.mark.parametrize("config", [{"name": "functional"}, {"zoo_name": None}, {"zoo_name": "unet"}])
+def test_a_saved_model_of_others_tells_nothing(tmp_path, config):
+    path = keras_file(tmp_path / "model.keras", json.dumps({"config": config}))
+    assert plan("retinanet", path, num_classes=3).options == {"num_classes": 3}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *("[]", "1", "{}", '{"config": []}', "", "{", b"\xff\xfe\xfd", "[" * 200_000),
+        '{"config": {"zoo_name": "retinanet"}}',
+        '{"config": {"zoo_name": "retinanet", "zoo_options": [1]}}',
+    ],
+)
+def test_a_saved_model_that_is_broken(tmp_path, config):
+    path = keras_file(tmp_path / "broken.keras", config)
+    with pytest.raises(WeightsError, match=r"broken.keras: not a whole .keras file.*`model.save` writes"):
+        plan("retinanet", path)
+
+
+def test_a_saved_model_without_a_config(tmp_path):
+    with zipfile.ZipFile(tmp_path / "empty.keras", "w"):
+        pass
+    with pytest.raises(WeightsError, match="empty.keras: not a whole .keras file"):
+        plan("retinanet", tmp_path / "empty.keras")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_saved_model_that_is_damaged(tmp_path, compression):
+    config = json.dumps({"config": {"zoo_name": "unet"}, "of": list(range(99))})
+    path = keras_file(tmp_path / "damaged.keras", config, compression)
+    content = bytearray(path.read_bytes())
+    content[60:70] = bytes(byte ^ 1 for byte in content[60:70])
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="damaged.keras: not a whole .keras file"):
+        plan("retinanet", path)
+
+
+def test_a_saved_model_that_is_encrypted(tmp_path):
+    path = keras_file(tmp_path / "locked.keras", "{}")
+    content = path.read_bytes()
+    central = content.index(b"PK\x01\x02")
+    path.write_bytes(content[: central + 8] + b"\1" + content[central + 9 :])  # bit 0 of its flags
+    with pytest.raises(WeightsError, match="locked.keras: not a whole .keras file"):
+        plan("retinanet", path)
+
+
+def test_a_config_is_not_inflated_without_limit(tmp_path, monkeypatch):
+    config = json.dumps({"config": {"zoo_name": "unet"}})
+    path = keras_file(tmp_path / "bomb.keras", config + " " * 10**7, zipfile.ZIP_DEFLATED)
+    assert plan("retinanet", path).options == {}
+    monkeypatch.setattr(planning, "MOST_CONFIG", 10**6)
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match="bomb.keras: .*config.json has more than 1,000,000 bytes"):
+        plan("retinanet", path)
+    assert tracemalloc.get_traced_memory()[1] < 5 * 10**6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("weights", [1, True, False, b"coco", ["coco"], 0.5])
+def test_weights_that_are_neither_text_nor_a_path(weights):
+    with pytest.raises(ValueError, match=re.escape(f"weights={weights!r}: ") + '.*"coco:v1".*path'):
+        kzoo.build("retinanet", weights=weights)
 
 
 def test_a_file_of_this_folder(tmp_path, monkeypatch):
