@@ -81,7 +81,7 @@ def fit(
             if not any(fits(layer, [pattern]) for layer in of_both):
                 raise ValueError(
                     f'{option}="{pattern}": fits no layer of {model.name} that has weights, and none of '
-                    f"{source}; they are called {_listed(layers)}."
+                    f"{source}; they are called {listed(layers)}."
                 )
 
     def asked_for(name: str) -> bool:
@@ -103,9 +103,9 @@ def fit(
     given = {name: values for name, values in given.items() if _layer(name) not in anew}
 
     sides = [
-        f"the model's without a counterpart: {_listed([name for name in wanted if name not in given])}",
-        f"the file's without a counterpart: {_listed([name for name in given if name not in wanted])}",
-        f"of another shape: {_listed([f'{name} ({reshaped[name]})' for name in reshaped if name in wanted])}",
+        f"the model's without a counterpart: {listed([name for name in wanted if name not in given])}",
+        f"the file's without a counterpart: {listed([name for name in given if name not in wanted])}",
+        f"of another shape: {listed([f'{name} ({reshaped[name]})' for name in reshaped if name in wanted])}",
     ]
     sides = [side for side in sides if not side.endswith(": none")]
     if sides or not wanted:
@@ -133,11 +133,27 @@ def _layer(name: str) -> str:
     return name.rpartition("/")[0]
 
 
+def patterns_of(option: str, value: object) -> tuple[str, ...]:
+    """The patterns of `include=` or `skip=`, of which a single one may stand alone.
+
+    Raises:
+        ValueError: it is neither text nor a sequence of texts.
+    """
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Sequence) or not all(isinstance(pattern, str) for pattern in value):
+        raise ValueError(
+            f'{option}={value!r}: patterns of layers are expected, as in {option}=["backbone_*"].'
+        )
+    return tuple(value)
+
+
 def fits(layer: str, patterns: Sequence[str]) -> bool:
     """Whether one of the patterns fits a layer's name; capitals count."""
     return any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     return (", ".join(names[:MOST_LISTED]) or "none") + more

@@ -2,18 +2,20 @@
 
 import dataclasses
 import re
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 
 from kzoo.backbones.adapters import adapt
 from kzoo.weights.download import fetch
 from kzoo.weights.errors import WeightsError
-from kzoo.weights.fit import CLASS_LAYERS, Fitted, fit, fits, variables_by_name
+from kzoo.weights.fit import CLASS_LAYERS, Fitted, fit, fits, listed, patterns_of, variables_by_name
 from kzoo.weights.plan import Plan
 from kzoo.weights.torch_checkpoint import read_checkpoint
 from kzoo.weights.torchvision_names import BACKBONE, MODELS, from_torchvision
@@ -28,6 +30,7 @@ def load_planned(
         WeightsError: a file is broken, or cannot be fetched.
         ValueError: weights and model do not fit each other.
     """
+    include, skip = patterns_of("include", include), patterns_of("skip", skip)
     if plan.path:
         return load_file(model, plan.path, include, skip)
     if not plan.checkpoint:
@@ -36,9 +39,8 @@ def load_planned(
         return _load_made_elsewhere(model)
     checkpoint = plan.checkpoint
     source = f"{checkpoint.name} ({checkpoint.url})"
-    arrays = from_torchvision(
-        read_checkpoint(fetch(checkpoint.url, checkpoint.digest)), checkpoint.model, source
-    )
+    state = read_checkpoint(fetch(checkpoint.url, checkpoint.digest))
+    arrays = from_torchvision(state, checkpoint.model, source, epsilon=checkpoint.epsilon)
     part = _backbone_of(model) if plan.backbone_alone else ""
     return fit(model, arrays, source=source, part=part, include=include, skip=skip)
 
@@ -91,7 +93,22 @@ def _backbone_of(model: keras.Model) -> tuple[str, ...]:
 def _load_h5(
     model: keras.Model, path: Path, *, source: str, include: Sequence[str], skip: Sequence[str]
 ) -> Fitted:
-    """Through Keras itself, which alone knows the order of such a file; then as from any other source."""
+    """Through Keras itself, which alone knows the order of such a file; then as from any other source.
+
+    It names layers by their kind and count, so that another architecture would put weights into layers that
+    they are not of: the file must have all that this model would write, and nothing else.
+    """
+    theirs = _datasets(path)
+    with tempfile.TemporaryDirectory() as directory:
+        own_file = Path(directory) / "own.weights.h5"
+        model.save_weights(own_file)
+        own = _datasets(own_file)
+    if own.keys() != theirs.keys():
+        raise ValueError(
+            f"{path}: of another architecture than {model.name}; the model's without a counterpart: "
+            f"{listed(sorted(own.keys() - theirs.keys()))}; the file's without a counterpart: "
+            f"{listed(sorted(theirs.keys() - own.keys()))}. Build with the options that it was built with."
+        )
     before = model.get_weights()
     try:
         # What is not loaded is seen by what is left of these.
@@ -120,6 +137,22 @@ def _load_h5(
         skip=[*skip, *anew],
     )
     return dataclasses.replace(fitted, anew=anew)
+
+
+def _datasets(path: Path) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of what a `.weights.h5` file has, but for an optimizer's."""
+    found = {}
+
+    def look(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
+            found[name] = item.shape
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(look)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: not a whole .weights.h5 file of Keras ({error}).") from error
+    return found
 
 
 def _load_made_elsewhere(model: keras.Model) -> Fitted:

@@ -18,6 +18,7 @@ _NEW_CLASSIFIER_RECIPES = {
     "resnet50": "https://github.com/pytorch/vision/issues/3995#issuecomment-1013906621",
     "resnet101": "https://github.com/pytorch/vision/issues/3995#new-recipe",
 }
+_RETINANET = {"max_detections": 300}
 _TWO_STAGES_V2 = {"normalization": "batch", "rpn_normalization": None, "rpn_depth": 2, "head_convolutions": 4}
 _LICENCE = (
     "none stated for the weights; torchvision, whose code is BSD-3-Clause, says that pretrained models may "
@@ -72,6 +73,7 @@ class Checkpoint:
         evaluated_on: the data that the figures are of, as torchvision names it.
         resize: how pictures were fitted for these figures.
         options: the builder's options that differ from its defaults.
+        epsilon: of the backbone's batch normalisation, as the file is run in torchvision.
     """
 
     model: str
@@ -88,6 +90,7 @@ class Checkpoint:
     evaluated_on: str
     resize: Resize
     options: dict[str, object]
+    epsilon: float = 1e-5
 
     @property
     def digest(self) -> str:
@@ -126,7 +129,7 @@ def checkpoints(model: str | None = None, backbone: str | None = None) -> list[C
     ]
 
 
-def find(model: str, backbone: str, weights: str) -> Checkpoint:
+def find(model: str, backbone: str | None, weights: str) -> Checkpoint:
     """The checkpoint that `weights=` means.
 
     ```python
@@ -136,7 +139,7 @@ def find(model: str, backbone: str, weights: str) -> Checkpoint:
 
     Args:
         model: the builder's name.
-        backbone: its option.
+        backbone: its option; None is a model that has an encoder of its own.
         weights: the name of a checkpoint, or its data alone for the best version: `"imagenet"` for a
             classifier, of which other models take the backbone, `"coco"` for a whole detector.
 
@@ -146,6 +149,10 @@ def find(model: str, backbone: str, weights: str) -> Checkpoint:
     """
     names = sorted({checkpoint.name for checkpoint in _PUBLISHED})
     check_choice("weights", weights, sorted({*names, *map(_data, names)}))
+    if backbone is None:
+        raise ValueError(
+            f'weights="{weights}": {model} needs a backbone for them, as in backbone="resnet34".'
+        )
     owner = "classifier" if _data(weights) == "imagenet" else model
     same = [checkpoint for checkpoint in _PUBLISHED if weights in (checkpoint.name, _data(checkpoint.name))]
     fitting = [
@@ -228,6 +235,7 @@ def _detector(
         evaluated_on="COCO-val2017",
         resize=Resize(shorter=800, longest=1333, multiple=32, antialias=False),
         options=options,
+        epsilon=0.0 if version == 1 else 1e-5,  # torchvision's `overwrite_eps`, for the first versions
     )
 
 
@@ -289,7 +297,7 @@ _PUBLISHED = (
         source="RetinaNet_ResNet50_FPN_Weights",
         recipe=f"{_RECIPES}/detection#retinanet",
         figures={"AP": 0.364},
-        options={},
+        options=_RETINANET,
     ),
     _detector(
         "retinanet",
@@ -300,7 +308,7 @@ _PUBLISHED = (
         source="RetinaNet_ResNet50_FPN_V2_Weights",
         recipe="https://github.com/pytorch/vision/pull/5756",
         figures={"AP": 0.415},
-        options={"head_normalization": "group", "coarser_from": "backbone", "box_loss": "giou"},
+        options=_RETINANET | {"head_normalization": "group", "coarser_from": "backbone", "box_loss": "giou"},
     ),
     _detector(
         "faster_rcnn",

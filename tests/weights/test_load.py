@@ -107,9 +107,6 @@ def torchvisions_state(model, first):
             array = with_background(array, anchors=9)
         elif layer in ("box_head_deltas", "mask_head_out"):
             array = with_background(array, numbers=4 if layer == "box_head_deltas" else 1)
-        if first and layer.startswith("backbone") and variable == "gamma":  # no epsilon: 1e-5 here
-            variance = arrays[f"{layer}/moving_variance"]
-            array = array * np.sqrt(variance / (variance + 1e-5))
         module = torchvisions_module(layer, model.zoo_name, first)
         state[f"{module}.{parts[variable]}"] = np.ascontiguousarray(array, np.float32)
         if variable == "moving_variance" and not first:
@@ -481,6 +478,21 @@ def test_a_published_detector(publish):
         kzoo.build("faster_rcnn", weights="coco", rpn_depth=1, **small)
 
 
+def test_the_first_detectors_are_run_without_an_epsilon(publish):
+    small = {"backbone": "resnet18", "pyramid_channels": 8, "head_units": 6, "roi_size": 3}
+    original = scrambled("faster_rcnn", num_classes=90, **small)
+    publish("faster_rcnn", "coco:v1", torchvisions_state(original, first=True))
+    model = kzoo.build("faster_rcnn", weights="coco:v1", **small)
+    there, here = (of.get_layer("backbone_bn1") for of in (original, model))
+    x = RNG.normal(size=[3, 64])
+    gamma, beta, mean, variance = (np.float64(values) for values in there.get_weights())
+    own_gamma, own_beta, own_mean, own_variance = (np.float64(values) for values in here.get_weights())
+    expected = gamma * (x - mean) / np.sqrt(variance) + beta
+    found = own_gamma * (x - own_mean) / np.sqrt(own_variance + here.epsilon) + own_beta
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    assert_same_weights(model, original, rtol=1e-4)
+
+
 def test_a_published_file_with_another_digest(folders, write_checkpoint, resnet_state):
     mirror, home = folders
     write_checkpoint(mirror / "resnet18-f37072fd.pth", {"fc.weight": resnet_state["fc.weight"]})
@@ -574,3 +586,33 @@ def test_weights_of_keras_cv_that_there_are_not(monkeypatch):
 
 def test_a_model_that_was_not_given_weights_tells_nothing():
     assert kzoo.build("retinanet", num_classes=3, **TINY_RETINANET).fitted is None
+
+
+@pytest.mark.parametrize(
+    ("other", "side"),
+    [
+        ({"anchor_sizes": (16,)}, "the file's without a counterpart: layers/"),
+        ({"head_depth": 0}, "the file's without a counterpart: layers/"),
+        ({"head_depth": 2}, "the model's without a counterpart: layers/"),
+    ],
+)
+def test_an_h5_of_another_architecture_is_refused(tmp_path, other, side):
+    """Keras names layers in it by kind and count: weights would come into layers that they are not of."""
+    kzoo.build("retinanet", num_classes=3, **TINY_RETINANET).save_weights(tmp_path / "a.weights.h5")
+    model = kzoo.build("retinanet", num_classes=3, **TINY_RETINANET | other)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="of another architecture than retinanet") as raised:
+        load_file(model, tmp_path / "a.weights.h5")
+    assert side in str(raised.value)
+    for weight, was in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, was)
+
+
+def test_patterns_may_stand_alone_and_must_be_text(tmp_path):
+    original = kzoo.build("retinanet", num_classes=3, **TINY_RETINANET)
+    original.save(tmp_path / "a.keras")
+    model = kzoo.build("retinanet", weights=tmp_path / "a.keras", skip="box_head*")
+    assert not [layer for layer in model.fitted.layers if layer.startswith("box_head")]
+    assert "class_head_out" in model.fitted.layers
+    with pytest.raises(ValueError, match=r"include=3: patterns of layers are expected"):
+        kzoo.build("retinanet", weights=tmp_path / "a.keras", include=3)

@@ -176,8 +176,17 @@ def test_pictures_are_resized_as_for_the_figures():
 
 
 @every_checkpoint
-def test_only_second_detectors_need_options(checkpoint):
-    assert bool(checkpoint.options) == (checkpoint.name == "coco:v2")
+def test_second_detectors_and_retinanets_need_options(checkpoint):
+    retinanet = checkpoint.model == "retinanet"
+    assert bool(checkpoint.options) == (checkpoint.name == "coco:v2" or retinanet)
+    assert checkpoint.options.get("max_detections") == (300 if retinanet else None)
+    # torchvision runs its first detectors without an epsilon.
+    assert checkpoint.epsilon == (0.0 if checkpoint.name == "coco:v1" else 1e-5)
+
+
+def test_a_model_without_backbone_is_told_to_have_one():
+    with pytest.raises(ValueError, match=r'weights="imagenet": unet needs a backbone .* backbone="resnet34"'):
+        find("unet", None, "imagenet")
 
 
 @every_checkpoint
