@@ -36,16 +36,15 @@ def freeze_layers(model: ZooModel, what: str) -> None:
         frozen = [
             layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)
         ]
+        if not frozen:
+            raise ValueError(f'freeze="batch_norm": {model.name} has no batch normalisation.')
     else:
         # Only those with weights: pictures are normalised by a layer of that name in every model.
         frozen = [layer for layer in model.layers if is_of_backbone(layer.name) and layer.weights]
         if not frozen:
             options = model.zoo_options or {}
             its_own = ": backbone=None, its encoder is its own" if options.get("backbone", "") is None else ""
-            raise ValueError(
-                f'freeze="{what}": {model.name} has no backbone{its_own}. "batch_norm" is what can be frozen '
-                "here."
-            )
+            raise ValueError(f'freeze="{what}": {model.name} has no backbone{its_own}.')
         if what != "backbone":
             frozen = _layers_up_to(model, frozen, int(what.rpartition("_")[-1]))
     for layer in frozen:

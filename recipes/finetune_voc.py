@@ -5,8 +5,8 @@
 
 DIR holds JPEGImages, Annotations and ImageSets/Main, or pictures and annotations side by side. The stem and
 the first stage of the backbone stay as they are, the rest of it learns ten times slower than what is behind
-it, and the last layers begin anew where there are other classes. As in torchvision's first detectors, batch
-normalisation in the backbone keeps its statistics: those of a few pictures would be worse.
+it, and the last layers begin anew where there is another number of classes. As in torchvision's first
+detectors, batch normalisation in the backbone keeps its statistics: those of a few pictures would be worse.
 
 Takes: the minutes given, and a minute to start, to measure and to export; to begin with, the weights are
 fetched once (`kzoo info retinanet` tells their size).
@@ -67,7 +67,9 @@ def main(settings: Settings) -> None:
         **{option: value for option, value in given.items() if value is not None},
     )
     print(model.fitted)
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay, settings.backbone_rate))
+    # Where all of the backbone is frozen there is no rate for it.
+    backbone_rate = 1.0 if settings.freeze == "backbone" else settings.backbone_rate
+    model.compile(training.adamw(settings.learning_rate, settings.weight_decay, backbone_rate))
 
     run = training.Run(settings, train.classes, settings.max_detections)
     run.fit(model, train, validation, settings.steps_per_epoch)

@@ -174,7 +174,8 @@ def test_an_export_answers_as_the_frozen_model(backbone, tmp_path):
 def test_a_model_without_a_backbone_says_so(model, options):
     with pytest.raises(ValueError, match=f'freeze="backbone_at_2": {model} has no backbone'):
         kzoo.build(model, num_classes=2, freeze="backbone_at_2", **options)
-    assert kzoo.build(model, num_classes=2, freeze="batch_norm", **options)
+    with pytest.raises(ValueError, match=f'freeze="batch_norm": {model} has no batch normalisation'):
+        kzoo.build(model, num_classes=2, freeze="batch_norm", **options)
 
 
 def test_a_model_with_an_encoder_of_its_own_says_what_its_option_is():

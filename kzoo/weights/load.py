@@ -39,7 +39,8 @@ def load_planned(
         return _load_made_elsewhere(model)
     checkpoint = plan.checkpoint
     source = f"{checkpoint.name} ({checkpoint.url})"
-    state = read_checkpoint(fetch(checkpoint.url, checkpoint.digest))
+    most_bytes = int(2 * checkpoint.size * 2**20)
+    state = read_checkpoint(fetch(checkpoint.url, checkpoint.digest, most_bytes=most_bytes))
     arrays = from_torchvision(state, checkpoint.model, source, epsilon=checkpoint.epsilon)
     part = _backbone_of(model) if plan.backbone_alone else ""
     return fit(model, arrays, source=source, part=part, include=include, skip=skip)

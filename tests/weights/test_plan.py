@@ -209,7 +209,7 @@ def test_a_file_of_this_folder(tmp_path, monkeypatch):
         ("retinanet", "coco", {"backbone": "resnet18"}, "none for retinanet with backbone resnet18"),
         ("retinanet", "imagenet:v2", {"backbone": "resnet18"}, "there are for resnet50, resnet101"),
         ("retinanet", "imagenet", {"backbone": "compact"}, "with backbone compact; there are for resnet18"),
-        ("unet", "imagenet", {}, 'weights="imagenet": there are none for unet'),
+        ("unet", "imagenet", {}, 'weights="imagenet": unet needs a backbone for them'),
         ("retinanet", "coco", {"backbone": "keras.applications.MobileNet"}, "keras.applications.MobileNet"),
         ("spatial_transformer", "imagenet", {}, "none for spatial_transformer, which has no backbone"),
         ("retinanet", "missing.pth", {}, 'weights="missing.pth": there is no such file'),
