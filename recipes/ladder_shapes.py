@@ -66,7 +66,7 @@ RUNGS = (
         "unet",
         "segmentation",
         "mean_iou",
-        {"width": 16, "depth": 4, "normalization": "batch", "loss": "cross_entropy_dice"},
+        {"width": 16, "depth": 3, "upsampling": "resize", "normalization": "batch", "loss": "cross_entropy"},
     ),
     Rung(
         "Mask R-CNN",
