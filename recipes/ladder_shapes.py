@@ -9,7 +9,8 @@ row for each of them. The first two learn from pictures with one object, for the
 shown pictures with one to six all the same.
 
 Takes: seven times the minutes given, and half a minute for each rung to start, to measure and to export.
-Reached: all rungs run; a page after trainings long enough to look at is not in docs/results.md yet.
+Reached, two minutes a rung and tests beside it: accuracy 0.435, mean IoU 0.793, AP50 0.000 with six slots,
+0.887 in two stages, 0.918 in one, mean IoU 0.411 of the pixels, mask AP50 0.510 (docs/results.md).
 """
 
 import dataclasses
