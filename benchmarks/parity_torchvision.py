@@ -21,13 +21,12 @@ import tyro
 
 import kzoo
 from kzoo.weights.fit import fit
-from kzoo.weights.published import find
+from kzoo.weights.published import Checkpoint, find
 from kzoo.weights.torch_checkpoint import read_checkpoint
 from kzoo.weights.torchvision_names import from_torchvision
 from kzoo.zoo_model import ZooModel
 
 DETECTORS = {"retinanet": "retinanet", "fasterrcnn": "faster_rcnn", "maskrcnn": "mask_rcnn"}
-DETECTORS_V1 = tuple(f"{family}_resnet50_fpn" for family in DETECTORS)
 NEAR = 0.05  # pixels: a detection of the same class with a box nearer than this is the same
 
 
@@ -41,15 +40,21 @@ class Settings:
     """The --min-size and --max-size that it was told."""
 
 
-def build(name: str, resize: tuple[int, int]) -> ZooModel:
-    """The model of torchvision's name, as `weights="coco"` and `weights="imagenet"` build it."""
+def published_as(name: str) -> Checkpoint:
+    """The published checkpoint of the architecture that torchvision calls so."""
     family = name.partition("_")[0]
     if family not in DETECTORS:
-        return kzoo.build("classifier", num_classes=1000, backbone=name)
-    checkpoint = find(DETECTORS[family], "resnet50", "coco:v2" if name.endswith("_v2") else "coco:v1")
-    return kzoo.build(
-        checkpoint.model, num_classes=len(checkpoint.classes), resize=resize, **checkpoint.options
-    )
+        return find("classifier", name, "imagenet")
+    return find(DETECTORS[family], "resnet50", "coco:v2" if name.endswith("_v2") else "coco:v1")
+
+
+def build(name: str, resize: tuple[int, int]) -> ZooModel:
+    """The model of torchvision's name, as `weights="coco"` and `weights="imagenet"` build it."""
+    checkpoint = published_as(name)
+    options = {"num_classes": len(checkpoint.classes), "backbone": checkpoint.backbone} | checkpoint.options
+    if checkpoint.model != "classifier":
+        options["resize"] = resize
+    return kzoo.build(checkpoint.model, **options)
 
 
 def answers_of(model: ZooModel, picture: np.ndarray) -> dict[str, np.ndarray]:
@@ -123,8 +128,8 @@ def main(settings: Settings) -> None:
         model = build(name, settings.resize)
         start = time.perf_counter()
         state = read_checkpoint(file.with_suffix(".pth"))
-        epsilon = 0.0 if name in DETECTORS_V1 else 1e-5  # as torchvision runs its first detectors
-        fit(model, from_torchvision(state, model.zoo_name, name, epsilon=epsilon), source=name)
+        weights = from_torchvision(state, model.zoo_name, name, epsilon=published_as(name).epsilon)
+        fit(model, weights, source=name)
         seconds[name] = time.perf_counter() - start
         for index in sorted({part.partition("/")[0] for part in arrays.files}):
             of_picture = [part for part in arrays.files if part.startswith(f"{index}/")]

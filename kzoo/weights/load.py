@@ -104,11 +104,11 @@ def _load_h5(
         own_file = Path(directory) / "own.weights.h5"
         model.save_weights(own_file)
         own = _datasets(own_file)
-    if own.keys() != theirs.keys():
+    if own != theirs:
         raise ValueError(
             f"{path}: of another architecture than {model.name}; the model's without a counterpart: "
-            f"{listed(sorted(own.keys() - theirs.keys()))}; the file's without a counterpart: "
-            f"{listed(sorted(theirs.keys() - own.keys()))}. Build with the options that it was built with."
+            f"{listed(sorted(own - theirs))}; the file's without a counterpart: "
+            f"{listed(sorted(theirs - own))}. Build with the options that it was built with."
         )
     before = model.get_weights()
     try:
@@ -140,13 +140,13 @@ def _load_h5(
     return dataclasses.replace(fitted, anew=anew)
 
 
-def _datasets(path: Path) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of what a `.weights.h5` file has, but for an optimizer's."""
-    found = {}
+def _datasets(path: Path) -> set[str]:
+    """The names of what a `.weights.h5` file has, but for an optimizer's."""
+    found = set()
 
     def look(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
-            found[name] = item.shape
+            found.add(name)
 
     try:
         with h5py.File(path) as file:
