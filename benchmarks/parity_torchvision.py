@@ -7,7 +7,10 @@ The first script writes a checkpoint with random weights for each architecture, 
 the pictures; here neither torch nor torchvision is needed. Each checkpoint is read and fitted as a published
 one is. Prints a Markdown table: the largest relative difference of the backbone's features (of the largest
 value of their level), and for detectors how many detections there are, how many of them have their like on
-the other side (the same class, and a box nearer than 0.05 pixels), and the largest differences of those.
+the other side (the same class, and a box nearer than 0.05 pixels), the largest differences of those, and the
+least IoU of their masks in pixels. Below it, for each architecture, how far the scores of both sides lie from
+what torchvision computes in double precision: what each side loses by rounding; and what reading and fitting
+take (memory on Linux alone).
 """
 
 import re
@@ -23,6 +26,7 @@ import kzoo
 from kzoo.weights.fit import fit
 from kzoo.weights.published import Checkpoint, find
 from kzoo.weights.torch_checkpoint import read_checkpoint
+from kzoo.weights.torchvision_masks import paste_as_torchvision
 from kzoo.weights.torchvision_names import from_torchvision
 from kzoo.zoo_model import ZooModel
 
@@ -71,7 +75,10 @@ def answers_of(model: ZooModel, picture: np.ndarray) -> dict[str, np.ndarray]:
     else:
         tensors["resized"] = model.get_layer("resize").output
     answers = ZooModel(model.input, tensors)(picture[None])
-    return {name: np.asarray(answer)[0] for name, answer in answers.items()}
+    answers = {name: np.asarray(answer)[0] for name, answer in answers.items()}
+    for part in {"boxes", "scores", "classes", "masks"} & (set(answers) if "boxes" in answers else set()):
+        answers[part] = answers[part][: answers["num_detections"]]
+    return answers
 
 
 def names_of(model: ZooModel) -> list[str]:
@@ -99,43 +106,87 @@ def same_detections(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) 
     return np.array([(i, j) for j, i in taken.items()], int).reshape(-1, 2)
 
 
-def row(name: str, model: ZooModel, arrays: dict[str, np.ndarray]) -> str:
-    """What is to be told of one picture."""
-    ours = answers_of(model, arrays["picture"])
+def least_iou(
+    ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], own: np.ndarray, other: np.ndarray
+) -> float:
+    """The least IoU of the masks in pixels of detections that are the same."""
+    height, width = theirs["picture"].shape[:2]
+    pasted = np.unpackbits(theirs["pasted"], axis=-1, count=width).astype(bool)  # [N, H, W]
+    ious = []
+    for i, j in zip(own, other, strict=True):
+        mask = paste_as_torchvision(ours["masks"][i], ours["boxes"][i], (height, width))
+        union = np.count_nonzero(mask | pasted[j])
+        ious.append(np.count_nonzero(mask & pasted[j]) / union if union else 1.0)
+    return min(ious)
+
+
+def rounding(answers: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> float:
+    """How far scores lie from those of double precision, of detections that are there in both."""
+    one, other = same_detections(answers, exact).T
+    return np.abs(answers["scores"][one] - exact["scores"][other]).max(initial=0)
+
+
+def row(name: str, ours: dict[str, np.ndarray], arrays: dict[str, np.ndarray]) -> str:
+    """What is to be told of one picture, given our answers and torchvision's."""
     shape = "x".join(str(side) for side in arrays["picture"].shape[:2])
     cells = [name, shape, f"{relative_difference(ours, arrays, 'features'):.1g}"]
     if "logits" in arrays:
         off = np.abs(ours["logits"] - arrays["logits"]).max() / np.abs(arrays["logits"]).max()
-        return "| " + " | ".join([*cells, f"logits {off:.1g}", "", "", "", ""]) + " |"
-    count = int(ours["num_detections"])
-    ours |= {part: ours[part][:count] for part in ("boxes", "scores", "classes", "masks") if part in ours}
+        return "| " + " | ".join([*cells, f"logits {off:.1g}", "", "", "", "", ""]) + " |"
+    count = len(ours["boxes"])
     own, other = same_detections(ours, arrays).T
     cells.append(f"{relative_difference(ours, arrays, 'pyramid'):.1g}")
     cells.append(f"{len(own)} of {count} and {len(arrays['boxes'])}")
     for part in ("boxes", "scores", "masks"):
         there = part in arrays and len(own)
         cells.append(f"{np.abs(ours[part][own] - arrays[part][other]).max():.1g}" if there else "")
+    cells.append(f"{least_iou(ours, arrays, own, other):.4f}" if "pasted" in arrays and len(own) else "")
     return "| " + " | ".join(cells) + " |"
+
+
+def read_and_fit(model: ZooModel, name: str, path: Path) -> str:
+    """Gives a model a checkpoint; tells the seconds, and the memory as a share of the file's size."""
+    watch = Path("/proc/self/clear_refs")
+    if watch.exists():
+        watch.write_text("5")  # the peak is counted anew
+    before, start = memory("VmRSS"), time.perf_counter()
+    state = read_checkpoint(path)
+    weights = from_torchvision(state, model.zoo_name, name, epsilon=published_as(name).epsilon)
+    fit(model, weights, source=name)
+    seconds = time.perf_counter() - start
+    share = (memory("VmHWM") - before) / path.stat().st_size
+    return f"{seconds:.1f} s" + (f" and {share:.1f} times the file" if watch.exists() else "")
+
+
+def memory(kind: str) -> int:
+    """Bytes of this process that are in memory now (`VmRSS`) or were at most (`VmHWM`); 0 but on Linux."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{kind}:")), 0)
 
 
 def main(settings: Settings) -> None:
     """Reads each checkpoint, and compares."""
-    print("| model | picture | features | pyramid | same detections | boxes | scores | masks |")
-    print("|---|---|---|---|---|---|---|---|")
-    seconds = {}
+    print("| model | picture | features | pyramid | same detections | boxes | scores | masks | IoU |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    rounded, cost = {}, []
     for file in sorted(settings.directory.glob("*.npz")):
         name, arrays = file.stem, np.load(file)
         model = build(name, settings.resize)
-        start = time.perf_counter()
-        state = read_checkpoint(file.with_suffix(".pth"))
-        weights = from_torchvision(state, model.zoo_name, name, epsilon=published_as(name).epsilon)
-        fit(model, weights, source=name)
-        seconds[name] = time.perf_counter() - start
+        cost.append(f"{name} {read_and_fit(model, name, file.with_suffix('.pth'))}")
         for index in sorted({part.partition("/")[0] for part in arrays.files}):
             of_picture = [part for part in arrays.files if part.startswith(f"{index}/")]
-            print(row(name, model, {part.partition("/")[2]: arrays[part] for part in of_picture}), flush=True)
+            theirs = {part.partition("/")[2]: arrays[part] for part in of_picture}
+            ours = answers_of(model, theirs["picture"])
+            print(row(name, ours, theirs), flush=True)
+            exact = {part[7:]: theirs[part] for part in theirs if part.startswith("double/")}
+            if exact:
+                both = rounding(ours, exact), rounding(theirs | {"classes": theirs["labels"] - 1}, exact)
+                rounded[name] = np.maximum(rounded.get(name, (0, 0)), both)
         keras.backend.clear_session()
-    print("\nReading and fitting:", ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items()))
+    for name, (own, other) in rounded.items():
+        print(f"\n{name}: scores lie {own:.1g} from double precision here, {other:.1g} in torchvision")
+    print(f"\nReading and fitting: {', '.join(cost)}")
 
 
 if __name__ == "__main__":

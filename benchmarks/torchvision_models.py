@@ -19,6 +19,7 @@ Needs torch and torchvision, and nothing of kzoo. For each architecture that has
 | `i/labels` | detectors: `[N]`, the first class of objects is 1 |
 | `i/masks` | Mask R-CNN: probabilities within the boxes, float32 `[N, 28, 28]` |
 | `i/pasted` | Mask R-CNN: `numpy.packbits` of the masks `[N, H, W]` above 0.5, along the last axis |
+| `i/double/...` | detectors: boxes, scores, labels and masks once more, computed in float64 |
 
 Classifiers are given the picture in its own size. Features at many positions would be large: of these a
 sample is written, `[positions, C]`, with its flat numbers in `.../positions` and the whole size `[2]` in
@@ -229,6 +230,20 @@ def answers_of(model: nn.Module, answer: Callable[[Tensor], object], image: Tens
     return levels_as_arrays(levels) | arrays
 
 
+def in_double(
+    model: nn.Module, answer: Callable[[Tensor], object], images: list[Tensor]
+) -> dict[str, np.ndarray]:
+    """What a detector says in double precision: what is left of a difference to it is no rounding."""
+    model.double()
+    parts = {}
+    for index, image in enumerate(images):
+        arrays = answers_of(model, answer, image.double())
+        for part in ("boxes", "scores", "labels", "masks"):
+            if part in arrays:
+                parts[f"{index}/double/{part}"] = arrays[part]
+    return parts
+
+
 def levels_as_arrays(levels: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """Levels `[1, C, h, w]`, channels last; large ones as a sample of their positions."""
     arrays = {}
@@ -287,6 +302,8 @@ def write_model(name: str, pictures: list[np.ndarray], settings: argparse.Namesp
         arrays = {"picture": picture} | answers_of(model, answer, image)
         parts |= {f"{index}/{key}": values for key, values in arrays.items()}
         print(summary(name, index, arrays), flush=True)
+    if name not in CLASSIFIERS:
+        parts |= in_double(model, answer, images)
     np.savez(settings.output / f"{name}.npz", **parts)
 
 

@@ -158,3 +158,15 @@ def check_directory(directory: Path, argument: str = "directory") -> None:
             raise ValueError(
                 f"{argument}={str(directory)!r}: {str(path)!r} is a file; give the path of a folder."
             )
+
+
+def listed(names: Iterable[object], most: int | None = None) -> str:
+    """Names as a message has them: `"a, b, c and 4 more"`, and `"none"` of none.
+
+    Args:
+        names: what is listed.
+        most: how many are named; None is all.
+    """
+    names = list(map(str, names))
+    more = f" and {len(names) - most} more" if most is not None and len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 import kzoo
-from kzoo.checks import check_choice, check_directory, check_integer, check_number
+from kzoo.checks import check_choice, check_directory, check_integer, check_number, listed
 from kzoo.command_line import errors_told
 
 if TYPE_CHECKING:
@@ -151,8 +151,8 @@ def evaluate(
     if trained.labels and not set(source.classes) <= set(trained.labels):
         raise ValueError(
             f"{data} has classes that {model} does not know: "
-            f"{_listed([name for name in source.classes if name not in trained.labels])}; "
-            f"it knows {_listed(trained.labels)}."
+            f"{listed([name for name in source.classes if name not in trained.labels], MOST_LISTED)}; "
+            f"it knows {listed(trained.labels, MOST_LISTED)}."
         )
     own_sizes = None in trained.input_size
     batches = kzoo.data.load(
@@ -165,7 +165,7 @@ def evaluate(
     )
     if trained.num_classes not in (None, len(batches.classes)):
         raise ValueError(
-            f"{data} has {len(batches.classes)} classes ({_listed(batches.classes)}), "
+            f"{data} has {len(batches.classes)} classes ({listed(batches.classes, MOST_LISTED)}), "
             f"but {model} has {trained.num_classes}."
         )
     measure = kzoo.evaluation.measure_of(trained.task)
@@ -205,11 +205,6 @@ def _print_figures(result: dict[str, float], trained: "Trained") -> None:
             there = trained.published
             line += f"  published {there.figures[name]:.3f} on {there.evaluated_on}"
         print(line)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return ", ".join(names[:MOST_LISTED]) + more
 
 
 DESCRIPTION = "Models that train, predict and serve as one graph."

@@ -1,13 +1,13 @@
 """Backbones: pictures in, a feature map a level out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import keras
 
 from kzoo.backbones.adapters import adapted_features
 from kzoo.backbones.resnet import basic_block, bottleneck, compact, resnet
-from kzoo.checks import check_choice
+from kzoo.checks import check_choice, listed
 
 BACKBONES: dict[str, Callable[..., dict[int, keras.KerasTensor]]] = {
     "compact": compact,
@@ -44,7 +44,7 @@ def features_of(
         features = adapted_features(images, backbone, frozen, max(levels, default=None))
     if missing := [level for level in levels if level not in features]:
         raise ValueError(
-            f'backbone="{backbone}": has features of level {_listed(features)}, but level {_listed(missing)} '
+            f'backbone="{backbone}": has features of level {listed(features)}, but level {listed(missing)} '
             "is needed."
         )
     return features
@@ -53,7 +53,3 @@ def features_of(
 def is_of_backbone(layer: str) -> bool:
     """Whether the layer of a model that has this name belongs to its backbone."""
     return layer == "backbone" or layer.startswith("backbone_")
-
-
-def _listed(levels: Iterable[int]) -> str:
-    return ", ".join(map(str, levels))

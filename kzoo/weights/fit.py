@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from kzoo.checks import listed
+from kzoo.weights.errors import WeightsError
+
 # What depends on the classes, and begins anew where there are others: the last layers.
 CLASS_LAYERS = (
     "classes_of_picture",
@@ -18,7 +21,7 @@ CLASS_LAYERS = (
     "classes_of_slots",
     "boxes_of_slots",
 )
-MOST_LISTED = 8
+MOST_LISTED = 8  # names of a side in the message; the notes behind it have all
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def fit(
 
     Args:
         model: any model; weights that it takes are changed in place, all of them or, on an error, none.
-        arrays: from `layer/variable`, such as `backbone_conv1/kernel`, to arrays.
+        arrays: from `layer/variable`, such as `backbone_conv1/kernel`, to arrays; other names are the
+            source's own, of weights that have no place here.
         source: where they are from, for messages.
         part: only layers whose names begin like this, or like one of these, are looked at, on both sides.
         include: of these only the layers that one of the patterns fits, such as `"backbone_*"`; none is all.
@@ -71,7 +75,8 @@ def fit(
 
     Raises:
         ValueError: a pattern fits no layer of either side, or the two sides are not the same; the message
-            lists both.
+            lists both, where they are long the first names of each, and notes behind it (`__notes__`) all.
+        WeightsError: weights of the source are no numbers.
     """
     variables = variables_by_name(model)
     layers = list(dict.fromkeys(map(_layer, variables)))
@@ -81,13 +86,14 @@ def fit(
             if not any(fits(layer, [pattern]) for layer in of_both):
                 raise ValueError(
                     f'{option}="{pattern}": fits no layer of {model.name} that has weights, and none of '
-                    f"{source}; they are called {listed(layers)}."
+                    f"{source}; they are called {listed(layers, MOST_LISTED)}."
                 )
 
     def asked_for(name: str) -> bool:
         layer = _layer(name)
         included = not include or fits(layer, include)
-        return layer.startswith(part) and included and not fits(layer, skip)
+        # What has no place here may be of any part.
+        return (layer.startswith(part) or "/" not in name) and included and not fits(layer, skip)
 
     wanted = {name: variable for name, variable in variables.items() if asked_for(name)}
     given = {name: values for name, values in arrays.items() if asked_for(name)}
@@ -102,21 +108,36 @@ def fit(
     wanted = {name: variable for name, variable in wanted.items() if _layer(name) not in anew}
     given = {name: values for name, values in given.items() if _layer(name) not in anew}
 
-    sides = [
-        f"the model's without a counterpart: {listed([name for name in wanted if name not in given])}",
-        f"the file's without a counterpart: {listed([name for name in given if name not in wanted])}",
-        f"of another shape: {listed([f'{name} ({reshaped[name]})' for name in reshaped if name in wanted])}",
-    ]
-    sides = [side for side in sides if not side.endswith(": none")]
+    sides = {
+        "the model's without a counterpart": [name for name in wanted if name not in given],
+        "the file's without a counterpart": [name for name in given if name not in wanted],
+        "of another shape": [f"{name} ({reshaped[name]})" for name in reshaped if name in wanted],
+    }
+    sides = {title: names for title, names in sides.items() if names}
     if sides or not wanted:
-        raise ValueError(
-            f"{source}: does not fit {model.name}; {'; '.join(sides) or 'no layer was asked for'}. include= "
-            "and skip= take patterns of layers."
+        raise _misfit(model, source, sides)
+    if broken := [name for name in wanted if not np.isfinite(given[name]).all()]:
+        raise WeightsError(
+            f"{source}: not all numbers are finite in {listed(broken, MOST_LISTED)}; expected weights of a "
+            "training that went well."
         )
     for name, variable in wanted.items():
         variable.assign(np.asarray(given[name], np.float32))
     fitted = tuple(dict.fromkeys(map(_layer, wanted)))
     return Fitted(source, fitted, anew, tuple(name for name in arrays if not asked_for(name)))
+
+
+def _misfit(model: keras.Model, source: str, sides: Mapping[str, Sequence[str]]) -> ValueError:
+    """The error of two sides that are not the same, given what of each has no counterpart."""
+    told = "; ".join(f"{title}: {listed(names, MOST_LISTED)}" for title, names in sides.items())
+    error = ValueError(
+        f"{source}: does not fit {model.name}; {told or 'no layer was asked for'}. include= and skip= take "
+        "patterns of layers."
+    )
+    for title, names in sides.items():
+        if len(names) > MOST_LISTED:
+            error.add_note(f"{title}, all {len(names)}: {', '.join(names)}")
+    return error
 
 
 def variables_by_name(model: keras.Model) -> dict[str, keras.Variable]:
@@ -130,7 +151,8 @@ def variables_by_name(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def _layer(name: str) -> str:
-    return name.rpartition("/")[0]
+    """The layer of `layer/variable`, and of a source's own name such as `head.fc.weight` its module."""
+    return name.rpartition("/")[0] or name.rpartition(".")[0] or name
 
 
 def patterns_of(option: str, value: object) -> tuple[str, ...]:
@@ -151,9 +173,3 @@ def patterns_of(option: str, value: object) -> tuple[str, ...]:
 def fits(layer: str, patterns: Sequence[str]) -> bool:
     """Whether one of the patterns fits a layer's name; capitals count."""
     return any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return (", ".join(names[:MOST_LISTED]) or "none") + more

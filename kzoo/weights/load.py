@@ -5,7 +5,7 @@ import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -13,12 +13,24 @@ import keras
 import numpy as np
 
 from kzoo.backbones.adapters import adapt
+from kzoo.checks import listed
 from kzoo.weights.download import fetch
 from kzoo.weights.errors import WeightsError
-from kzoo.weights.fit import CLASS_LAYERS, Fitted, fit, fits, listed, patterns_of, variables_by_name
+from kzoo.weights.fit import (
+    CLASS_LAYERS,
+    MOST_LISTED,
+    Fitted,
+    fit,
+    fits,
+    patterns_of,
+    variables_by_name,
+)
 from kzoo.weights.plan import Plan
+from kzoo.weights.published import Checkpoint
 from kzoo.weights.torch_checkpoint import read_checkpoint
-from kzoo.weights.torchvision_names import BACKBONE, MODELS, from_torchvision
+from kzoo.weights.torchvision_names import BACKBONE, EPSILON, MODELS, from_torchvision
+
+_TWO_STAGES = ("faster_rcnn", "mask_rcnn")  # one has all of the other
 
 
 def load_planned(
@@ -26,35 +38,71 @@ def load_planned(
 ) -> Fitted:
     """Gives a model that was built by a plan the weights of the plan.
 
+    Args:
+        model: what the builder made of the plan's options; it knows its `zoo_name`.
+        plan: by `kzoo.weights.plan.plan_for`.
+        include: as for `kzoo.weights.fit.fit`.
+        skip: as for `kzoo.weights.fit.fit`.
+
     Raises:
         WeightsError: a file is broken, or cannot be fetched.
         ValueError: weights and model do not fit each other.
     """
     include, skip = patterns_of("include", include), patterns_of("skip", skip)
+    if plan.checkpoint:
+        return _load_published(model, plan.checkpoint, plan.path, include, skip)
+    if plan.state is not None:
+        return _fit_torchvisions(model, plan.state, plan.of, str(plan.path), include, skip)
     if plan.path:
         return load_file(model, plan.path, include, skip)
-    if not plan.checkpoint:
-        if include or skip:
-            raise ValueError("include= and skip= do not look into backbones of Keras or keras-cv.")
-        return _load_made_elsewhere(model)
-    checkpoint = plan.checkpoint
-    source = f"{checkpoint.name} ({checkpoint.url})"
-    most_bytes = int(2 * checkpoint.size * 2**20)
-    state = read_checkpoint(fetch(checkpoint.url, checkpoint.digest, most_bytes=most_bytes))
-    arrays = from_torchvision(state, checkpoint.model, source, epsilon=checkpoint.epsilon)
-    part = _backbone_of(model) if plan.backbone_alone else ""
+    if include or skip:
+        raise ValueError("include= and skip= do not look into backbones of Keras or keras-cv.")
+    return _load_made_elsewhere(model)
+
+
+def _load_published(
+    model: keras.Model, checkpoint: Checkpoint, path: Path | None, include: Sequence[str], skip: Sequence[str]
+) -> Fitted:
+    if path is None:
+        most_bytes = int(2 * checkpoint.size * 2**20)
+        path = fetch(checkpoint.url, checkpoint.digest, most_bytes=most_bytes)
+        source = f"{checkpoint.name} ({checkpoint.url})"
+    else:
+        source = f"{checkpoint.name} ({path})"
+    state = read_checkpoint(path)
+    return _fit_torchvisions(model, state, checkpoint.model, source, include, skip, checkpoint.epsilon)
+
+
+def _fit_torchvisions(
+    model: keras.Model,
+    state: Mapping[str, np.ndarray],
+    of: str | None,
+    source: str,
+    include: Sequence[str],
+    skip: Sequence[str],
+    epsilon: float = EPSILON,
+) -> Fitted:
+    """Gives a model the weights of a state dict of torchvision's, of `of` where that is known."""
+    own = model.zoo_name
+    relatives = of in _TWO_STAGES and own in _TWO_STAGES
+    if of not in (None, own, "classifier") and not relatives and not include and not skip:
+        raise ValueError(
+            f'{source}: of torchvision\'s {of}, and this is {own}. kzoo.build("{of}", ...) takes all of it, '
+            'include=["backbone_*"] its backbone.'
+        )
+    part = "" if of in (None, own) or relatives else _backbone_of(model)
+    arrays = from_torchvision(state, of or (own if own in MODELS else "classifier"), source, epsilon=epsilon)
     return fit(model, arrays, source=source, part=part, include=include, skip=skip)
 
 
 def load_file(
     model: keras.Model, path: Path, include: Sequence[str] = (), skip: Sequence[str] = ()
 ) -> Fitted:
-    """Gives a model the weights of a file.
+    """Gives a model the weights of a file that Keras wrote.
 
     Args:
         model: what `kzoo.build` made.
-        path: a `.keras` or `.weights.h5` file, or a `.pth` of torchvision's, of this model; a `.pth` of a
-            ResNet gives any model its backbone.
+        path: a `.keras` or `.weights.h5` file, of this model.
         include: as for `kzoo.weights.fit.fit`.
         skip: as for `kzoo.weights.fit.fit`.
 
@@ -63,21 +111,15 @@ def load_file(
         ValueError: file and model do not fit each other.
     """
     fitting = {"source": str(path), "include": include, "skip": skip}
-    if path.name.endswith(".pth"):
-        state = read_checkpoint(path)
-        of = model.zoo_name if any(name.startswith("backbone.") for name in state) else "classifier"
-        if of not in MODELS:
-            raise WeightsError(f"{path}: of a detector, and {of} is none of {', '.join(MODELS)}.")
-        part = _backbone_of(model) if of == "classifier" and model.zoo_name != "classifier" else ""
-        return fit(model, from_torchvision(state, of, str(path)), part=part, **fitting)
     if path.name.endswith(".weights.h5"):
         return _load_h5(model, path, **fitting)
     if not zipfile.is_zipfile(path):
         raise WeightsError(f"{path}: not a whole .keras file; expected what `model.save` writes.")
     try:
         other = keras.models.load_model(path, compile=False)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: not a whole .keras file that can be read ({error}).") from error
+    except Exception as error:  # from files of any content Keras, zipfile and h5py raise errors of any kind
+        told = str(error) or type(error).__name__
+        raise WeightsError(f"{path}: not a whole .keras file that can be read ({told}).") from error
     return fit(model, {name: np.asarray(of) for name, of in variables_by_name(other).items()}, **fitting)
 
 
@@ -107,24 +149,19 @@ def _load_h5(
     if own != theirs:
         raise ValueError(
             f"{path}: of another architecture than {model.name}; the model's without a counterpart: "
-            f"{listed(sorted(own - theirs))}; the file's without a counterpart: "
-            f"{listed(sorted(theirs - own))}. Build with the options that it was built with."
+            f"{listed(sorted(own - theirs), MOST_LISTED)}; the file's without a counterpart: "
+            f"{listed(sorted(theirs - own), MOST_LISTED)}. Build with the options that it was built with."
         )
     before = model.get_weights()
     try:
-        # What is not loaded is seen by what is left of these.
-        model.set_weights(
-            [values if values.dtype.kind in "iub" else np.full_like(values, np.nan) for values in before]
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Keras tells of what it leaves out; here it is accounted for
-            model.load_weights(path, skip_mismatch=True)
-        loaded = {name: np.asarray(of) for name, of in variables_by_name(model).items()}
-    except (OSError, KeyError, ValueError) as error:
+        # What is not loaded keeps what was there before, and so is not the same both times.
+        zeros, loaded = (_loaded_over(model, path, start) for start in (0, 1))
+    except Exception as error:  # from files of any content Keras and h5py raise errors of any kind
         raise WeightsError(f"{path}: not a whole .weights.h5 file of Keras ({error}).") from error
     finally:
         model.set_weights(before)
-    missing = {name.rpartition("/")[0] for name, values in loaded.items() if np.isnan(values).any()}
+    left = {name for name in loaded if not np.array_equal(zeros[name], loaded[name], equal_nan=True)}
+    missing = {name.rpartition("/")[0] for name in left}
     anew = {
         layer: "it is of another shape there"
         for layer in CLASS_LAYERS
@@ -132,12 +169,21 @@ def _load_h5(
     }
     fitted = fit(
         model,
-        {name: values for name, values in loaded.items() if not np.isnan(values).any()},
+        {name: values for name, values in loaded.items() if name not in left},
         source=source,
         include=include,
         skip=[*skip, *anew],
     )
     return dataclasses.replace(fitted, anew=anew)
+
+
+def _loaded_over(model: keras.Model, path: Path, start: int) -> dict[str, np.ndarray]:
+    """What a model's weights are once they were all `start` and then loaded from a `.weights.h5` file."""
+    model.set_weights([np.full_like(values, start) for values in model.get_weights()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras tells of what it leaves out; here it is accounted for
+        model.load_weights(path, skip_mismatch=True)
+    return {name: np.copy(np.asarray(of)) for name, of in variables_by_name(model).items()}
 
 
 def _datasets(path: Path) -> set[str]:

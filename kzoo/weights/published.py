@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from kzoo.checks import check_choice
+from kzoo.checks import check_choice, listed
 
 _FILES = "https://download.pytorch.org/models"
 _RECIPES = "https://github.com/pytorch/vision/tree/main/references"
@@ -164,19 +164,22 @@ def find(model: str, backbone: str | None, weights: str) -> Checkpoint:
         missing, there = f"{model} with backbone {backbone}", with_backbone
     else:
         missing, there = model, [checkpoint.model for checkpoint in same]
-    message = f'weights="{weights}": there are none for {missing}; there are for {_listed(there)}.'
+    message = (
+        f'weights="{weights}": there are none for {missing}; there are for {listed(dict.fromkeys(there))}.'
+    )
     if others := [f'"{checkpoint.name}"' for checkpoint in checkpoints(owner, backbone)]:
-        message += f" {backbone} has {_listed(others)}."
+        message += f" {backbone} has {listed(others)}."
     raise ValueError(message)
+
+
+def find_file(name: str) -> Checkpoint | None:
+    """The checkpoint that was published in a file of this name, such as `resnet50-11ad3fa6.pth`, or None."""
+    return next((one for one in _PUBLISHED if one.url.rpartition("/")[2] == name), None)
 
 
 def _data(name: str) -> str:
     """`"imagenet"` of `"imagenet:v1"`."""
     return name.partition(":")[0]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(dict.fromkeys(names))
 
 
 @cache

@@ -16,13 +16,6 @@ EPSILON = 1e-5  # of batch normalisation here, and in most of torchvision
 BACKBONE = "backbone_"  # what the names of a backbone's layers begin with here
 
 _VARIABLES = {"running_mean": "moving_mean", "running_var": "moving_variance"}
-_EXAMPLES = {
-    "classifier": "layer1.0.conv1.weight and fc.weight",
-    "retinanet": "backbone.body.conv1.weight and head.regression_head.bbox_reg.weight",
-    "faster_rcnn": "backbone.body.conv1.weight and roi_heads.box_predictor.bbox_pred.weight",
-    "mask_rcnn": "backbone.body.conv1.weight and roi_heads.mask_predictor.mask_fcn_logits.weight",
-}
-MODELS = tuple(_EXAMPLES)
 
 _Rule = tuple[str, str | Callable[[re.Match], str]]
 
@@ -92,6 +85,8 @@ _LAYERS: dict[str, tuple[_Rule, ...]] = {
     ),
 }
 
+MODELS = tuple(_LAYERS)  # of which torchvision has checkpoints
+
 
 def from_torchvision(
     state: Mapping[str, np.ndarray], model: str, source: str, *, epsilon: float = EPSILON
@@ -107,24 +102,24 @@ def from_torchvision(
 
     Returns:
         From `layer/variable`, such as `backbone_conv1/kernel`, to arrays, most of them views. Whether their
-        shapes are a model's is not looked at.
+        shapes are a model's is not looked at. What no rule is for keeps its name and its layout.
 
     Raises:
-        WeightsError: there are names that no rule is for, two names of one weight, or weights that are single
-            numbers, or the state is of no such model.
+        WeightsError: two names are of one weight, or weights are single numbers.
     """
     # (module, part) by the name in the file, and the other way round
-    places = {name: (_renamed(name, _OLD_NAMES) or name).rpartition(".")[::2] for name in state}
+    places = {name: current_name(name).rpartition(".")[::2] for name in state}
     at_place = {place: name for name, place in places.items()}
-    found, names, unknown = {}, {}, []
+    found, names = {}, {}
     for name, (module, part) in places.items():
         if part == "num_batches_tracked":  # a count for a mean of statistics that nobody asks for
             continue
         layer = _renamed(module, _LAYERS[model])
-        if layer is None:
-            unknown.append(name)
-            continue
         values = state[name]
+        if layer is None:
+            # Without the sign that parts a layer from its variable here: it is nobody's name.
+            found[shown(name).replace("/", "?")] = values
+            continue
         if values.ndim == 0:
             raise WeightsError(f"{source}: {shown(name)} is a single number; a weight has at least one axis.")
         weight = state.get(at_place.get((module, "weight")))
@@ -137,11 +132,6 @@ def from_torchvision(
             )
         names[own_name] = name
         found[own_name] = _own_layout(values)
-    if unknown or not found:
-        raise WeightsError(
-            f"{source}: not torchvision's {model}: it has {_some(unknown or state)}, and names such as "
-            f"{_EXAMPLES[model]} are expected."
-        )
     if model != "classifier":
         _leave_out_the_background(found)
     if model in ("faster_rcnn", "mask_rcnn"):
@@ -149,6 +139,11 @@ def from_torchvision(
     if epsilon != EPSILON:
         _allow_for_epsilon(found, epsilon)
     return found
+
+
+def current_name(name: str) -> str:
+    """What torchvision calls now what its files of its first years may call otherwise."""
+    return _renamed(name, _OLD_NAMES) or name
 
 
 def _renamed(name: str, rules: tuple[_Rule, ...]) -> str | None:
@@ -224,9 +219,3 @@ def _allow_for_epsilon(found: dict[str, np.ndarray], epsilon: float) -> None:
         there = variance.astype(np.float64) + epsilon
         factor = np.sqrt((there - epsilon + EPSILON) / np.where(there > 0, there, 1.0))
         found[name] = np.where(there > 0, gamma * factor, gamma).astype(np.float32)
-
-
-def _some(names: Mapping | list, most: int = 3) -> str:
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(map(shown, names[:most])) or "nothing") + more

@@ -134,6 +134,13 @@ def test_long_lists_are_cut(model):
     assert "layer6/kernel, layer7/kernel and 92 more." in message
 
 
+def test_notes_have_all_of_a_long_list(model):
+    arrays = {f"layer{i}/kernel": np.zeros(1) for i in range(100)}
+    with pytest.raises(ValueError) as error:
+        fit(model, arrays | arrays_of(model), source="a.pth")
+    assert error.value.__notes__ == [f"the file's without a counterpart, all 100: {', '.join(arrays)}"]
+
+
 def test_with_other_classes_the_last_layer_begins_anew():
     model = model_of(classes=7)
     before = model.get_layer("classes_of_picture").get_weights()

@@ -22,8 +22,8 @@ TWO_STAGES_V2 = {"normalization": "batch", "rpn_normalization": None, "rpn_depth
 RETINANET_V2 = {"pyramid_channels": 32, "head_normalization": "group", "coarser_from": "backbone"}
 FAMILIES = [
     ("classifier", RESNET, False),
-    ("retinanet", FIVE_LEVELS | {"head_depth": 4}, True),
-    ("retinanet", FIVE_LEVELS | {"head_depth": 4} | RETINANET_V2, False),
+    ("retinanet", FIVE_LEVELS | {"head_depth": 4, "max_detections": 300}, True),
+    ("retinanet", FIVE_LEVELS | {"head_depth": 4, "max_detections": 300} | RETINANET_V2, False),
     ("faster_rcnn", TWO_STAGES, True),
     ("faster_rcnn", TWO_STAGES | TWO_STAGES_V2, False),
     ("mask_rcnn", TWO_STAGES | {"mask_channels": 6}, True),
@@ -129,7 +129,11 @@ def pictures(side=128):
 def test_torchvisions_checkpoints(tmp_path, write_checkpoint, name, options, first):
     original = scrambled(name, **options)
     path = write_checkpoint(tmp_path / "a.pth", torchvisions_state(original, first))
-    model = kzoo.build(name, weights=path, **options)
+    told_by_the_file = {"num_classes", "backbone", "max_detections", *TWO_STAGES_V2, *RETINANET_V2}
+    told_by_the_file -= {"pyramid_channels"}
+    own = {option: value for option, value in options.items() if option not in told_by_the_file}
+    model = kzoo.build(name, weights=path, **own)
+    assert {option: model.zoo_options[option] for option in options} == options
     assert_same_weights(model, original, rtol=1e-5 if first else 0.0)
     assert model.fitted.source == str(path) and not model.fitted.anew and not model.fitted.left
     assert set(model.fitted.layers) == {layer.name for layer in model.layers if layer.weights}
@@ -203,6 +207,8 @@ def test_other_classes_of_a_detector(tmp_path, write_checkpoint, name, first, an
     _, options, first = FAMILIES[first]
     original = scrambled(name, **options)
     path = write_checkpoint(tmp_path / "a.pth", torchvisions_state(original, first))
+    with pytest.warns(UserWarning, match=r"num_classes=4: .*a\.pth has 3 classes, since the back"):
+        kzoo.build(name, weights=path, **options | {"num_classes": 4})
     model = kzoo.build(name, weights=path, **options | {"num_classes": 5})
     assert set(model.fitted.anew) == anew
     assert_same_weights(model, original, but=anew, rtol=1e-5)
@@ -360,7 +366,7 @@ def test_a_keras_file_tells_how_its_model_was_built(saved):
         ),
         (
             lambda state: state.update({"head.weight": np.zeros([2, 2], np.float32)}),
-            "not torchvision's classifier: it has head.weight, and names such as",
+            "the file's without a counterpart: head.weight.",
         ),
         (
             lambda state: state.update({"layer1.0.conv1.weight": np.zeros([64, 64, 1, 1], np.float32)}),
@@ -379,14 +385,55 @@ def test_a_checkpoint_that_does_not_fit(tmp_path, write_checkpoint, resnet_state
 
 
 def test_a_checkpoint_of_a_larger_resnet(resnet_path):
-    with pytest.raises(ValueError, match="backbone_layer1_2_conv1/kernel"):
+    with pytest.raises(ValueError, match=r"backbone='resnet34': the weights of .* are of \"resnet18\""):
         kzoo.build("classifier", weights=resnet_path, **RESNET | {"backbone": "resnet34"})
 
 
 def test_a_detectors_checkpoint_for_what_is_none(tmp_path, write_checkpoint):
-    path = write_checkpoint(tmp_path / "a.pth", {"backbone.body.conv1.weight": np.zeros([1, 1, 1, 1], "f4")})
-    with pytest.raises(WeightsError, match="a.pth: of a detector, and unet is none of classifier, retinanet"):
-        kzoo.build("unet", num_classes=2, backbone="resnet18", weights=path)
+    original = scrambled("retinanet", **FIVE_LEVELS)
+    path = write_checkpoint(tmp_path / "a.pth", torchvisions_state(original, first=True))
+    for name in ("unet", "faster_rcnn"):
+        with pytest.raises(ValueError, match=rf"of torchvision's retinanet, and this is {name}\. kzoo"):
+            kzoo.build(name, num_classes=2, weights=path)
+    unet = kzoo.build("unet", num_classes=2, weights=path, include="backbone_*")
+    assert unet.zoo_options["backbone"] == "resnet18" and unet.zoo_options["num_classes"] == 2
+    kernel = unet.get_layer("backbone_layer3_1_conv2").kernel
+    np.testing.assert_array_equal(kernel, original.get_layer("backbone_layer3_1_conv2").kernel)
+
+
+def test_of_two_stages_one_has_all_of_the_other(tmp_path, write_checkpoint):
+    original = scrambled("mask_rcnn", **TWO_STAGES | {"mask_channels": 6})
+    path = write_checkpoint(tmp_path / "a.pth", torchvisions_state(original, first=True))
+    with pytest.raises(ValueError, match="the file's without a counterpart: mask_head_conv_0/kernel"):
+        kzoo.build("faster_rcnn", weights=path, **TWO_STAGES)
+    model = kzoo.build("faster_rcnn", weights=path, skip="mask_head_*", **TWO_STAGES)
+    assert_same_weights(model, original, rtol=1e-5)
+
+
+def test_names_that_no_rule_is_for_can_be_skipped(tmp_path, write_checkpoint, resnet, resnet_state):
+    state = resnet_state | {"layer1.0.se.weight": np.zeros([2], "f4"), "step": np.float32(3)}
+    path = write_checkpoint(tmp_path / "a.pth", state)
+    for name in ("classifier", "retinanet"):  # of which the latter takes the backbone alone
+        with pytest.raises(ValueError, match=r"the file's without a counterpart: layer1\.0\.se\.weight, st"):
+            kzoo.build(name, weights=path, num_classes=3)
+    model = kzoo.build("classifier", weights=path, skip=["*.se", "step"])
+    assert_same_weights(model, resnet)
+    assert model.fitted.left == ("layer1.0.se.weight", "step")
+
+
+def test_weights_that_are_no_numbers(tmp_path, write_checkpoint, resnet_state, saved):
+    state = dict(resnet_state)
+    state["layer2.0.bn1.bias"] = np.full_like(state["layer2.0.bn1.bias"], np.nan)
+    path = write_checkpoint(tmp_path / "a.pth", state)
+    with pytest.raises(WeightsError, match=r"not all numbers are finite in backbone_layer2_0_bn1/beta"):
+        kzoo.build("classifier", weights=path)
+    broken = kzoo.build("retinanet", weights=saved[1] / "model.keras")
+    broken.get_layer("box_head_out").bias.assign(np.full([36], np.inf))
+    broken.save(tmp_path / "a.keras")
+    broken.save_weights(tmp_path / "a.weights.h5")
+    for file in ("a.keras", "a.weights.h5"):
+        with pytest.raises(WeightsError, match=rf"{file}: not all numbers are finite in box_head_out/bias"):
+            kzoo.build("retinanet", weights=tmp_path / file, num_classes=3, **TINY_RETINANET)
 
 
 def test_a_truncated_checkpoint(tmp_path, resnet_path):
@@ -491,6 +538,25 @@ def test_the_first_detectors_are_run_without_an_epsilon(publish):
     found = own_gamma * (x - own_mean) / np.sqrt(own_variance + here.epsilon) + own_beta
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     assert_same_weights(model, original, rtol=1e-4)
+
+
+def test_a_published_file_by_its_path(publish, folders):
+    small = {"backbone": "resnet18", "pyramid_channels": 8, "head_units": 6, "roi_size": 3}
+    whole = small | TWO_STAGES_V2 | {"num_classes": 90}
+    original = scrambled("faster_rcnn", **whole)
+    made = publish("faster_rcnn", "coco:v2", torchvisions_state(original, first=False))
+    path = folders[0] / made.url.rpartition("/")[2]
+    options = {option: value for option, value in small.items() if option != "backbone"}
+    model = kzoo.build("faster_rcnn", weights=path, **options)
+    assert model.zoo_options | whole | {"resize": (800, 1333)} == model.zoo_options
+    assert model.fitted.source == f"coco:v2 ({path})" and not model.fitted.anew
+    assert_same_weights(model, original)
+    with pytest.raises(ValueError, match="backbone='compact': the weights of .* are of \"resnet18\""):
+        kzoo.build("faster_rcnn", weights=path, **options, backbone="compact")
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(WeightsError, match=rf"{path}: has the name of a published file, but another"):
+        kzoo.build("faster_rcnn", weights=path, **options)
+    assert not (folders[1] / "weights").exists()
 
 
 def test_a_published_file_with_another_digest(folders, write_checkpoint, resnet_state):

@@ -26,16 +26,17 @@ def test_a_detectors_own_weights_bring_their_options():
     for weights in ("coco:v1", "coco:v2"):
         checkpoint = find("retinanet", "resnet50", weights)
         assert plans[weights].checkpoint is checkpoint
-        assert plans[weights].path is None and not plans[weights].backbone_alone
-        needed = {"num_classes": 90, "resize": (800, 1333)} | checkpoint.options
+        assert plans[weights].path is None and plans[weights].of == "retinanet"
+        needed = {"backbone": "resnet50", "num_classes": 90, "resize": (800, 1333)} | checkpoint.options
         assert plans[weights].options == needed
     assert plans["coco:v2"].options["head_normalization"] == "group"
 
 
 @pytest.mark.parametrize("model", ["faster_rcnn", "mask_rcnn"])
 def test_of_two_stages(model):
-    assert plan(model, "coco:v1").options == {"num_classes": 90, "resize": (800, 1333)}
-    assert plan(model, "coco").options == {
+    first = {"backbone": "resnet50", "num_classes": 90, "resize": (800, 1333)}
+    assert plan(model, "coco:v1").options == first
+    assert plan(model, "coco").options == first | {
         **{"num_classes": 90, "resize": (800, 1333), "head_convolutions": 4, "rpn_depth": 2},
         **{"normalization": "batch", "rpn_normalization": None},
     }
@@ -51,7 +52,7 @@ def test_options_of_checkpoints_are_the_builders(checkpoint):
 def test_what_is_given_wins():
     options = plan("faster_rcnn", "coco", num_classes=3, rpn_depth=1, resize=(400, 600), roi_samples=64)
     assert options.options == {
-        **{"num_classes": 3, "rpn_depth": 1, "resize": (400, 600), "roi_samples": 64},
+        **{"backbone": "resnet50", "num_classes": 3, "rpn_depth": 1, "resize": (400, 600), "roi_samples": 64},
         **{"head_convolutions": 4, "normalization": "batch", "rpn_normalization": None},
     }
     assert plan("retinanet", "coco", resize=None).options["resize"] is None
@@ -59,7 +60,7 @@ def test_what_is_given_wins():
 
 def test_a_size_that_is_given_is_not_resized():
     options = plan("mask_rcnn", "coco:v1", input_shape=(320, 320, 3)).options
-    assert options == {"num_classes": 90, "input_shape": (320, 320, 3)}
+    assert options == {"backbone": "resnet50", "num_classes": 90, "input_shape": (320, 320, 3)}
 
 
 def test_options_that_are_given_are_not_changed():
@@ -71,7 +72,7 @@ def test_options_that_are_given_are_not_changed():
 def test_a_classifier():
     made = plan("classifier", "imagenet", backbone="resnet18")
     assert made.options == {"backbone": "resnet18", "num_classes": 1000}
-    assert made.checkpoint.name == "imagenet:v1" and not made.backbone_alone
+    assert made.checkpoint.name == "imagenet:v1" and made.of == "classifier"
     assert plan("classifier", "imagenet").checkpoint.name == "imagenet:v2"
     assert plan("classifier", "imagenet:v1").checkpoint.name == "imagenet:v1"
 
@@ -80,9 +81,8 @@ def test_a_classifier():
 def test_a_backbone_of_another_model(model):
     made = plan(model, "imagenet", backbone="resnet34", num_classes=3)
     assert made.options == {"backbone": "resnet34", "num_classes": 3}  # and not those of a classifier
-    assert made.backbone_alone and (made.checkpoint.model, made.checkpoint.backbone) == (
-        "classifier",
-        "resnet34",
+    assert (made.of, made.checkpoint.model, made.checkpoint.backbone) == (
+        *("classifier", "classifier", "resnet34"),
     )
 
 
@@ -91,10 +91,10 @@ def test_a_backbone_of_another_model(model):
 def test_a_backbone_made_elsewhere(model, backbone):
     made = plan(model, "imagenet", backbone=backbone, num_classes=3)
     assert made.options == {"backbone": backbone, "num_classes": 3}
-    assert made.backbone_alone and made.checkpoint is None and made.path is None
+    assert made.checkpoint is None and made.path is None
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".pth"])
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_file(tmp_path, suffix, kind):
     path = tmp_path / f"my.model{suffix}"
@@ -195,8 +195,14 @@ def test_weights_that_are_neither_text_nor_a_path(weights):
 
 def test_a_file_of_this_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("mine.pth").write_bytes(b"")
-    assert plan("retinanet", "mine.pth").path == Path("mine.pth")
+    Path("mine.weights.h5").write_bytes(b"")
+    assert plan("retinanet", "mine.weights.h5").path == Path("mine.weights.h5")
+
+
+def test_a_file_of_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.weights.h5").write_bytes(b"")
+    assert plan("retinanet", "~/mine.weights.h5").path == tmp_path / "mine.weights.h5"
 
 
 @pytest.mark.parametrize(
@@ -216,6 +222,7 @@ def test_a_file_of_this_folder(tmp_path, monkeypatch):
         ("retinanet", "folder/missing.weights.h5", {}, "there is no such file"),
         ("retinanet", "model.h5", {}, 'model.h5": a file that ends in .keras, .weights.h5, .pth is expected'),
         ("retinanet", "folder/model", {}, "a file that ends in .keras, .weights.h5, .pth is expected"),
+        ("retinanet", "https://a.org/b.pth", {}, 'weights="https://a.org/b.pth": an address. Fetch the file'),
         ("retinanet", Path("coco"), {}, "a file that ends in .keras, .weights.h5, .pth is expected"),
     ],
 )

@@ -313,8 +313,9 @@ def test_statistics_of_other_shapes_are_left_to_whoever_compares_shapes(gamma, v
     ],
 )
 def test_names_that_no_backbone_has(module):
-    with pytest.raises(WeightsError, match="not torchvision's classifier"):
-        from_torchvision(layer(module, 2, 2), "classifier", "")
+    assert list(from_torchvision(layer(module, 2, 2), "classifier", "")) == [
+        *(f"{module}.weight", f"{module}.bias"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -363,36 +364,29 @@ def test_weights_of_any_shape_are_left_to_whoever_compares_shapes(name, shape):
 
 @pytest.mark.parametrize("name", ["head.x_head.conv.{}.weight", "roi_heads.mask_head.mask_fcn{}.weight"])
 def test_numbers_in_names_past_all_reason(name):
-    with pytest.raises(WeightsError, match="not torchvision's retinanet") as error:
-        from_torchvision({name.format("9" * 5000): values(2)}, "retinanet", "")
-    assert len(str(error.value)) < 400
+    (found,) = from_torchvision({name.format("9" * 5000): values(2)}, "retinanet", "")
+    assert len(found) <= 200 and found.endswith("99...")
 
 
 def test_unknown_names_are_told_as_the_file_has_them_but_harmlessly():
     state = {"\x1b]0;owned\x07" + "x" * 10**6: values(1), "roi_heads.mask_head.mask_fcn0.weight": values(1)}
-    with pytest.raises(WeightsError) as error:
-        from_torchvision(state, "mask_rcnn", "")
-    message = str(error.value)
-    assert r"it has \x1b]0;owned\x07xxx" in message and "mask_fcn0" in message
-    assert message.isprintable() and len(message) < 500
+    first, second = from_torchvision(state, "mask_rcnn", "")
+    assert first.startswith(r"\x1b]0;owned\x07xxx") and first.isprintable() and len(first) <= 200
+    assert second == "roi_heads.mask_head.mask_fcn0.weight"
 
 
-def test_unknown_names_are_told():
-    state = layer("fc", 2, 2) | layer("layer5x.0.conv1", 2, 2) | layer("head", 2, 2)
-    with pytest.raises(WeightsError) as error:
-        from_torchvision(state, "classifier", "my.pth")
-    assert str(error.value) == (
-        "my.pth: not torchvision's classifier: it has layer5x.0.conv1.weight, layer5x.0.conv1.bias, "
-        "head.weight and 1 more, and names such as layer1.0.conv1.weight and fc.weight are expected."
-    )
+def test_unknown_names_stay_what_they_are_and_are_no_layers_of_here():
+    state = layer("fc", 2, 3) | {"backbone_conv1/kernel": values(4, 5), "step": np.float32(7)}
+    found = from_torchvision(state, "classifier", "my.pth")
+    assert {name: of.shape for name, of in found.items()} == {
+        **{"classes_of_picture/kernel": (3, 2), "classes_of_picture/bias": (2,)},
+        **{"backbone_conv1?kernel": (4, 5), "step": ()},
+    }
 
 
 @pytest.mark.parametrize("model", ["classifier", "retinanet", "faster_rcnn", "mask_rcnn"])
-def test_a_checkpoint_of_nothing_or_of_another_model(model):
-    with pytest.raises(WeightsError, match=f"a.pth: not torchvision's {model}: it has nothing, and names"):
-        from_torchvision({}, model, "a.pth")
-    with pytest.raises(WeightsError, match=r"it has encoder\.weight, encoder\.bias, and names such as"):
-        from_torchvision(layer("encoder", 2, 2), model, "a.pth")
+def test_a_state_of_nothing(model):
+    assert from_torchvision({}, model, "a.pth") == {}
 
 
 MASK_RCNN = {
