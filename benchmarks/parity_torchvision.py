@@ -7,10 +7,10 @@ The first script writes a checkpoint with random weights for each architecture, 
 the pictures; here neither torch nor torchvision is needed. Each checkpoint is read and fitted as a published
 one is. Prints a Markdown table: the largest relative difference of the backbone's features (of the largest
 value of their level), and for detectors how many detections there are, how many of them have their like on
-the other side (the same class, and a box nearer than 0.05 pixels), the largest differences of those, and the
-least IoU of their masks in pixels. Below it, for each architecture, how far the scores of both sides lie from
-what torchvision computes in double precision: what each side loses by rounding; and what reading and fitting
-take (memory on Linux alone).
+the other side (the same class, and a box nearer than 0.05 pixels), the largest differences of those, how many
+of their masks are the same to the pixel, and the least IoU of the others. Below it, for each detector, how
+far the scores of both sides lie from what torchvision computes in double precision, which is what each side
+loses by rounding; and what reading and fitting take (memory on Linux alone).
 """
 
 import re
@@ -106,10 +106,10 @@ def same_detections(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) 
     return np.array([(i, j) for j, i in taken.items()], int).reshape(-1, 2)
 
 
-def least_iou(
+def pasted_masks(
     ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], own: np.ndarray, other: np.ndarray
-) -> float:
-    """The least IoU of the masks in pixels of detections that are the same."""
+) -> str:
+    """Of detections that are the same, how many have the same mask in pixels; of the others the least IoU."""
     height, width = theirs["picture"].shape[:2]
     pasted = np.unpackbits(theirs["pasted"], axis=-1, count=width).astype(bool)  # [N, H, W]
     ious = []
@@ -117,7 +117,8 @@ def least_iou(
         mask = paste_as_torchvision(ours["masks"][i], ours["boxes"][i], (height, width))
         union = np.count_nonzero(mask | pasted[j])
         ious.append(np.count_nonzero(mask & pasted[j]) / union if union else 1.0)
-    return min(ious)
+    same = ious.count(1.0)
+    return f"{same} of {len(ious)}" + (f", {min(ious):.2f}" if same < len(ious) else "")
 
 
 def rounding(answers: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> float:
@@ -140,7 +141,7 @@ def row(name: str, ours: dict[str, np.ndarray], arrays: dict[str, np.ndarray]) -
     for part in ("boxes", "scores", "masks"):
         there = part in arrays and len(own)
         cells.append(f"{np.abs(ours[part][own] - arrays[part][other]).max():.1g}" if there else "")
-    cells.append(f"{least_iou(ours, arrays, own, other):.4f}" if "pasted" in arrays and len(own) else "")
+    cells.append(pasted_masks(ours, arrays, own, other) if "pasted" in arrays and len(own) else "")
     return "| " + " | ".join(cells) + " |"
 
 
@@ -167,7 +168,7 @@ def memory(kind: str) -> int:
 
 def main(settings: Settings) -> None:
     """Reads each checkpoint, and compares."""
-    print("| model | picture | features | pyramid | same detections | boxes | scores | masks | IoU |")
+    print("| model | picture | features | pyramid | same detections | boxes | scores | masks | pixels |")
     print("|---|---|---|---|---|---|---|---|---|")
     rounded, cost = {}, []
     for file in sorted(settings.directory.glob("*.npz")):

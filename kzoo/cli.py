@@ -97,7 +97,8 @@ def predict(
         model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME; with weights a
             model of the zoo such as mask_rcnn.
         output: the directory to write to.
-        weights: published ones: coco, imagenet, or a version such as coco:v1. `kzoo info` tells which.
+        weights: published ones: coco, imagenet, or a version such as coco:v1 (`kzoo info` tells which); or a
+            file of weights.
         labels: the names of the classes, in their order; by default those of the export, of the run or of the
             weights.
         score_threshold: objects with a lower score are left out.
@@ -131,7 +132,8 @@ def evaluate(
         model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME; with weights a
             model of the zoo such as mask_rcnn.
         data: shapes, voc:DIR, coco:DIR, coco:INSTANCES.json,IMAGE_DIR or folder:DIR.
-        weights: published ones: coco, imagenet, or a version such as coco:v1. `kzoo info` tells which.
+        weights: published ones: coco, imagenet, or a version such as coco:v1 (`kzoo info` tells which); or a
+            file of weights.
         split: the part of the data, by default test, else val or val2017; all[24:] is the split all without
             its first 24 pictures.
         image_size: height and width that pictures are fitted into, where the model takes any; by default
@@ -182,7 +184,7 @@ def _opened(
     """A trained model from its path, or with weights from its name."""
     from kzoo.trained import open_published, open_trained
 
-    if weights:
+    if weights is not None:
         return open_published(str(model), weights, labels or None, image_size or None)
     return open_trained(model, labels or None, image_size or None)
 

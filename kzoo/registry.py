@@ -10,94 +10,21 @@ import ast
 import importlib
 import inspect
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from kzoo import models
-from kzoo.checks import check_choice
+from kzoo.checks import check_boolean, check_choice
+from kzoo.entry import REQUIRED, Entry
 from kzoo.tasks import TASKS
 
 if TYPE_CHECKING:
-    from kzoo.weights.published import Checkpoint
     from kzoo.zoo_model import ZooModel
-
-REQUIRED: Final = inspect.Parameter.empty
-"""Stands in `Entry.options` where an option has no default."""
 
 FREEZABLE: Final = ("backbone", *(f"backbone_at_{n}" for n in range(1, 6)), "batch_norm")
 """What `build(freeze=...)` takes."""
 
 _Builder = TypeVar("_Builder", bound=Callable[..., "ZooModel"])
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What the zoo knows about a model without building it.
-
-    Args:
-        name: what `kzoo.build` takes.
-        task: one of `TASKS`.
-        paper: authors, year and address.
-        summary: first line of the builder's docstring.
-        options: the builder's options in its order, each with its default or `REQUIRED`.
-        module: where the builder lives, as Python imports it.
-        function: the builder's name there.
-    """
-
-    name: str
-    task: str
-    paper: str
-    summary: str
-    options: dict[str, object]
-    module: str
-    function: str
-
-    @property
-    def checkpoints(self) -> "tuple[Checkpoint, ...]":
-        """The published weights that the model can begin with; each is what a `weights=` means.
-
-        First those of the whole model. Behind them, of a model that has a backbone, those of whole
-        classifiers, of which it takes the backbone: their `model` is `"classifier"`. What Keras and keras-cv
-        publish for backbones of their own, which `weights="imagenet"` takes too, is not among them.
-        """
-        from kzoo.weights.published import checkpoints
-
-        of_backbones = self.name != "classifier" and "backbone" in self.options
-        return (*checkpoints(self.name), *(checkpoints("classifier") if of_backbones else ()))
-
-    def __str__(self) -> str:
-        width = max(map(len, self.options), default=0)
-        options = [
-            f"  {option:<{width}}  {'(required)' if default is REQUIRED else repr(default)}"
-            for option, default in self.options.items()
-        ]
-        return "\n".join(
-            [
-                f"{self.name}: {self.summary}",
-                "",
-                f"task     {self.task}",
-                f"paper    {self.paper}",
-                f"builder  {self.module}.{self.function}",
-                "",
-                "options" if options else "no options",
-                *options,
-                *self._weights_told(),
-            ]
-        )
-
-    def _weights_told(self) -> list[str]:
-        """The published weights in lines, and what is known of their licences once for all."""
-        whole = [one for one in self.checkpoints if one.model == self.name]
-        of_backbones = [one for one in self.checkpoints if one.model != self.name]
-        lines = []
-        for title, those in (("weights", whole), ("weights of the backbone", of_backbones)):
-            lines += ["", title, *(f"  {one}" for one in those)] if those else []
-        for title, told in (("licence of weights", "licence"), ("terms of their data", "data_terms")):
-            texts = dict.fromkeys(getattr(one, told) for one in self.checkpoints)
-            lines += ["", title, *(f"  {text}" for text in texts)] if texts else []
-        return lines
-
 
 _registered: dict[str, tuple[Entry, Callable[..., "ZooModel"]]] = {}
 
@@ -152,7 +79,7 @@ def build(
     weights: "str | Path | None" = None,
     include: Sequence[str] = (),
     skip: Sequence[str] = (),
-    freeze: str | None = None,
+    freeze: str | Sequence[str] | None = None,
     **options: object,
 ) -> "ZooModel":
     """Builds a model of the zoo.
@@ -174,7 +101,8 @@ def build(
         include: of the layers only those whose name one of these patterns fits take weights: `"backbone_*"`.
         skip: and not those whose name one of these patterns fits.
         freeze: what does not learn: None, `"backbone"`, `"backbone_at_n"` (its layers up to a stride of 2^n,
-            n from 1 to 5), or `"batch_norm"` (statistics, scale and offset of all batch normalisation).
+            n from 1 to 5), `"batch_norm"` (statistics, scale and offset of all batch normalisation), or
+            several of these. Of a frozen model that was saved, `weights=` takes the weights alone.
         **options: the builder's options; `info(name)` tells them and their defaults.
 
     Returns:
@@ -183,14 +111,17 @@ def build(
 
     Raises:
         ValueError: the name or an option is unknown, a required option is missing, the builder refuses a
-            value, or there are no such weights, they cannot be fetched or do not fit.
+            value, there are no such weights, they cannot be fetched or do not fit, or Keras is set to keep
+            weights in half precision.
     """
     entry = info(name)
     # Checked before the import, which takes seconds: a slip of the pen is told at once.
     for option in options:
         check_choice(f"{name}: option", option, entry.options)
-    if freeze is not None:
-        check_choice("freeze", freeze, FREEZABLE)
+    several = isinstance(freeze, Sequence) and not isinstance(freeze, str)
+    frozen = [] if freeze is None else freeze if several else [freeze]
+    for what in frozen:
+        check_choice("freeze", what, FREEZABLE)
     plan = None
     if weights is not None:
         from kzoo.weights.plan import plan_for
@@ -205,6 +136,9 @@ def build(
     if name not in _registered:
         importlib.import_module(entry.module)
     _, builder = _registered[name]
+    from kzoo.zoo_model import check_precision
+
+    check_precision()
     model = builder(**options)
     model.zoo_name = name
     model.zoo_options = entry.options | options
@@ -212,10 +146,10 @@ def build(
         from kzoo.weights.load import load_planned
 
         model.fitted = load_planned(model, plan, include, skip)
-    if freeze is not None:
+    for what in frozen:
         from kzoo.freezing import freeze_layers
 
-        freeze_layers(model, freeze)
+        freeze_layers(model, what)
     return model
 
 
@@ -228,10 +162,11 @@ def list_models(task: str | None = None, pretrained: bool = False) -> list[str]:
             the whole of them. Others may have a backbone with such weights; `info(name).checkpoints` tells.
 
     Raises:
-        ValueError: the task is unknown.
+        ValueError: the task is unknown, or `pretrained` is neither True nor False.
     """
     if task is not None:
         check_choice("task", task, TASKS)
+    check_boolean("pretrained", pretrained)
     names = sorted(entry.name for entry in _entries().values() if task in (None, entry.task))
     if pretrained:
         from kzoo.weights.published import checkpoints

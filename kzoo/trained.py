@@ -15,6 +15,7 @@ from kzoo.tasks import task_of
 from kzoo.tiles import for_whole_pictures
 
 if TYPE_CHECKING:
+    from kzoo.entry import Entry
     from kzoo.weights.published import Checkpoint
     from kzoo.zoo_model import ZooModel
 
@@ -100,48 +101,70 @@ def open_published(
 ) -> Trained:
     """Opens a model of the zoo with published weights, which are fetched if they are not in the cache.
 
-    A detector resizes pictures within its graph as its publishers did, each by itself; a classifier is asked
-    about pictures that are fitted into the square that it learned from.
+    A detector resizes pictures within its graph as its publishers did, each by itself, and its masks are
+    pasted as theirs; a classifier is asked about pictures that are fitted into the square that it learned
+    from.
 
     Args:
         name: one of `kzoo.list_models(pretrained=True)`.
-        weights: as for `kzoo.build`, but not a file: `"coco"`, `"coco:v1"`, `"imagenet"`.
-        labels: the names of the classes, by default those of the weights.
+        weights: as for `kzoo.build`: `"coco"`, `"coco:v1"`, `"imagenet"`, or the path of a file.
+        labels: the names of the classes, by default those of the published weights.
         image_size: height and width that pictures are fitted into instead.
 
     Raises:
         ValueError: there are no such weights of the whole model, they cannot be fetched, or it has another
             number of classes than there are labels.
     """
-    from kzoo.weights.published import find
-
     if image_size is not None:
         check_image_size(image_size)
     entry = kzoo.info(name)
-    whole = [f'"{one.name}"' for one in entry.checkpoints if one.model == name]
-    if not whole:
-        raise ValueError(
-            f'weights="{weights}": there are none of {name} as a whole; there are of '
-            f"{', '.join(kzoo.list_models(pretrained=True))}."
-        )
-    checkpoint = find(name, entry.options["backbone"], weights)
-    if checkpoint.model != name:
-        raise ValueError(
-            f'weights="{weights}": of {name} these are the backbone\'s alone; those of the whole are '
-            f"{', '.join(whole)}."
-        )
-    names = labels or checkpoint.classes
-    _check_names(names, len(checkpoint.classes), "labels", f'{name} with weights="{weights}"')
-    size = image_size or (checkpoint.resize.crop and (checkpoint.resize.crop,) * 2)
+    checkpoint = _published_of(entry, weights)
+    names, size, told = labels, image_size, f'{name} with weights="{weights}"'
+    if checkpoint:
+        names = labels or checkpoint.classes
+        _check_names(names, len(checkpoint.classes), "labels", told)  # before anything is fetched
+        size = image_size or (checkpoint.resize.crop and (checkpoint.resize.crop,) * 2)
     model = kzoo.build(name, weights=weights, **({"input_shape": (*size, 3)} if size else {}))
+    _check_names(names, model.num_classes, "labels", told)
+    predict = model.predict_on_batch
+    if entry.task == "instance_segmentation" and not size and (checkpoint or weights.endswith(".pth")):
+        from kzoo.weights.torchvision_masks import pasting_as_torchvision
+
+        predict = pasting_as_torchvision(predict)
     return Trained(
-        predict=model.predict_on_batch,
+        predict=predict,
         labels=names,
         input_size=size or (None, None),
         num_classes=model.num_classes,
         task=entry.task,
         published=None if size else checkpoint,
     )
+
+
+def _published_of(entry: "Entry", weights: str) -> "Checkpoint | None":
+    """The published checkpoint of a whole model that `weights=` means; None where it is somebody's file.
+
+    Raises:
+        ValueError: there are no such weights of the whole model.
+    """
+    from kzoo.weights.published import find, find_file
+
+    if Path(weights).suffix:
+        checkpoint = find_file(Path(weights).name)
+        return checkpoint if checkpoint and checkpoint.model == entry.name else None
+    whole = [f'"{one.name}"' for one in entry.checkpoints if one.model == entry.name]
+    if not whole:
+        raise ValueError(
+            f'weights="{weights}": there are none of {entry.name} as a whole; there are of '
+            f"{', '.join(kzoo.list_models(pretrained=True))}."
+        )
+    checkpoint = find(entry.name, entry.options["backbone"], weights)
+    if checkpoint.model != entry.name:
+        raise ValueError(
+            f'weights="{weights}": of {entry.name} these are the backbone\'s alone; those of the whole are '
+            f"{', '.join(whole)}."
+        )
+    return checkpoint
 
 
 def _check_names(
@@ -222,7 +245,10 @@ def open_keras(path: Path) -> "ZooModel":
     if not files:
         raise ValueError(f"{path}: has no .keras file in it.")
     if not files[0].is_file():
-        raise ValueError(f"{path}: there is no such file or directory; {EXPECTED}.")
+        named = f"; or with weights, as in --weights coco: {path} is a model of the zoo"
+        of_zoo = str(path) in kzoo.list_models(pretrained=True)
+        expected = EXPECTED + (named if of_zoo else "")
+        raise ValueError(f"{path}: there is no such file or directory; {expected}.")
     if files[0].suffix != ".keras":
         raise ValueError(f"{path}: a file that is not named .keras, which `model.save` writes.")
     if not zipfile.is_zipfile(files[0]):

@@ -113,5 +113,15 @@ class ZooModel(keras.Model):
         return model
 
 
+def check_precision() -> None:
+    """Raises a `ValueError` if Keras is set to keep weights in half precision, too coarse for statistics."""
+    policy = keras.config.dtype_policy().name
+    if policy in ("float16", "bfloat16"):
+        raise ValueError(
+            f'keras.config.set_dtype_policy("{policy}"): weights in half precision cannot learn; expected '
+            f'"mixed_{policy}", which computes in it, or "float32".'
+        )
+
+
 def _pictures(x):
     return {"images": x["images"]} if isinstance(x, dict) else x

@@ -5,8 +5,10 @@
 
 DIR holds JPEGImages, Annotations and ImageSets/Main, or pictures and annotations side by side. The stem and
 the first stage of the backbone stay as they are, the rest of it learns ten times slower than what is behind
-it, and the last layers begin anew where there is another number of classes. As in torchvision's first
-detectors, batch normalisation in the backbone keeps its statistics: those of a few pictures would be worse.
+it, and the last layers begin anew where there is another number of classes. COCO's detectors learned from
+pictures of 800 pixels: the smaller --image-size is, the fewer small objects their anchors reach. As in
+torchvision's first detectors, batch normalisation in the backbone keeps its statistics: those of a few
+pictures would be worse.
 
 Takes: the minutes given, and a minute to start, to measure and to export; to begin with, the weights are
 fetched once (`kzoo info retinanet` tells their size).
@@ -30,7 +32,8 @@ class Settings(training.OwnObjects):
     model: Literal["retinanet", "faster_rcnn"] = "retinanet"
     """In one stage or in two."""
     weights: str = "coco"
-    """What to begin with: coco, a version such as coco:v1, or the path of a .keras, .weights.h5 or .pth."""
+    """What to begin with: coco, a version such as coco:v1, or the path of a .keras file or of a .pth of
+    torchvision's, which tell their architecture."""
     freeze: str | None = "backbone_at_2"
     """What does not learn: backbone, backbone_at_1 to backbone_at_5, batch_norm or None."""
     learning_rate: float = 1e-4
@@ -38,7 +41,7 @@ class Settings(training.OwnObjects):
     backbone_rate: float = 0.1
     """The backbone's learning rate as a share of it."""
     backbone: str | None = None
-    """That of a .pth of one's own; of other weights it is known."""
+    """That of a .weights.h5; all other weights tell theirs."""
     output: Path = Path("runs/finetune_voc")
     export: Path = Path("saved_models/finetune_voc")
     anchor_sizes: tuple[float, ...] | None = None

@@ -14,6 +14,7 @@ from kzoo.checks import (
     check_normalization,
     check_number,
     check_numbers,
+    listed,
 )
 
 
@@ -158,3 +159,10 @@ def test_files_and_what_lies_in_them(tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"output='.*': '.*file' is a file; give the path of a folder"):
         check_directory(tmp_path / name, "output")
+
+
+def test_names_are_listed():
+    assert listed([]) == listed({}, 3) == "none"
+    assert listed(["a"], 1) == "a" and listed([1, 2, 3]) == "1, 2, 3"
+    assert listed("abcd", 2) == "a, b and 2 more"
+    assert listed(iter("abc"), 3) == "a, b, c"

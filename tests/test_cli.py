@@ -447,7 +447,8 @@ def test_published_weights_from_one_end_to_the_other(capsys, tiny, coco):
         (("unet", "--weights", "imagenet"), "of unet as a whole; there are of classifier, faster_rcnn, "),
         (("mask_rcnn", "--weights", "imagenet"), 'alone; those of the whole are "coco:v1", "coco:v2".'),
         (("mask_rcnn", "--weights", "coco:v3"), 'weights="coco:v3": unknown. Nearest: "coco:v'),
-        (("mask_rcnn", "--weights", "mask.pth"), 'weights="mask.pth": unknown.'),
+        (("mask_rcnn", "--weights", "mask.pth"), 'weights="mask.pth": there is no such file.'),
+        (("mask_rcnn", "--weights", ""), 'weights="": unknown.'),
         (("runs/mine", "--weights", "coco"), 'model="runs/mine": unknown.'),
     ],
 )

@@ -87,6 +87,18 @@ def test_what_is_frozen_is_found_in_the_model_itself(monkeypatch, tmp_path):
         assert (len(copy.layers), len(copy.variables)) == (layers, variables)
 
 
+def test_several_parts_are_frozen_at_once():
+    model = tiny(backbone="resnet18", normalization="batch", freeze=["backbone_at_2", "batch_norm"])
+    normalisation = {
+        layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)
+    }
+    assert any(not name.startswith("backbone_") for name in normalisation)
+    assert frozen(model) == frozen(tiny(backbone="resnet18", freeze="backbone_at_2")) | normalisation
+    for wrong in (["backbone", "bn"], ["backbone", None], 3):
+        with pytest.raises(ValueError, match="freeze=.*unknown"):
+            tiny(backbone="resnet18", freeze=wrong)
+
+
 def test_a_stride_beyond_what_a_model_takes_of_its_backbone_is_all_of_it():
     model = tiny(backbone="resnet18")  # whose one level is of a stride of 8
     freeze_layers(model, "backbone_at_5")

@@ -1,4 +1,5 @@
 import importlib
+import subprocess
 import sys
 import textwrap
 
@@ -178,10 +179,12 @@ def test_published_weights_and_their_licences_are_shown():
     ):
         start = lines.index(title) + 1
         shown = lines[start : lines.index("", start)]
-        assert len(shown) == len(checkpoints)
-        for line, one in zip(shown, checkpoints, strict=True):
-            assert {one.name, one.backbone, f"{one.digest}..."} <= set(line.split())
+        assert [line.strip() for line in shown[1::2]] == [one.url for one in checkpoints]
+        assert sum("the default" in line for line in shown) == len({one.backbone for one in checkpoints})
+        for line, one in zip(shown[::2], checkpoints, strict=True):
+            assert {one.name, one.backbone, f"{one.digest}..."} <= set(line.replace(",", "").split())
             assert all(f"{value:.3f}" in line for value in one.figures.values())
+    assert {one.evaluated_on for one in entry.checkpoints} <= set(lines[-1].replace(",", "").split())
     for title, told in (("licence of weights", "licence"), ("terms of their data", "data_terms")):
         start = lines.index(title) + 1
         texts = {getattr(one, told) for one in entry.checkpoints}
@@ -279,3 +282,14 @@ def test_entry_reads_well(add_file):
     told, _, weights = str(kzoo.info("toy")).partition("\n\nweights of the backbone\n")
     assert told == textwrap.dedent(expected).strip()
     assert "imagenet:v1  resnet18" in weights
+
+
+@pytest.mark.parametrize("pretrained", ["coco", 1, None])
+def test_pretrained_is_yes_or_no(pretrained):
+    with pytest.raises(ValueError, match=f"pretrained={pretrained!r}: True or False is expected"):
+        kzoo.list_models(pretrained=pretrained)
+
+
+def test_the_package_is_the_command(capsys):
+    done = subprocess.run([sys.executable, "-m", "kzoo", "list"], capture_output=True, text=True)
+    assert done.returncode == 0 and "retinanet" in done.stdout

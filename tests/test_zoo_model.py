@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import kzoo
 from kzoo.losses.loss_layer import LossLayer
 from kzoo.zoo_model import ZooModel
 
@@ -292,3 +293,14 @@ def test_named_losses_sum_to_the_loss_on_devices(on_devices, name, devices):
     for prefix in ("", "val_"):
         total = sum(np.array(logs[f"{prefix}{part}"]) for part in parts)
         np.testing.assert_allclose(logs[f"{prefix}loss"], total, rtol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["float16", "bfloat16"])
+def test_weights_in_half_precision_are_refused(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        with pytest.raises(ValueError, match=f'set_dtype_policy."{policy}".*expected "mixed_{policy}"'):
+            kzoo.build("classifier", num_classes=2, input_shape=(32, 32, 3), backbone="compact")
+    finally:
+        keras.config.set_dtype_policy(before)

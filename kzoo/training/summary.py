@@ -13,7 +13,7 @@ MANY = 12  # classes; of more only those are told that came off worst
 _OF_EACH = {"classification": "recall", "segmentation": "Dice"}  # the figure of a class; of objects AP50
 _DETECTOR = "retinanet_voc.py --data voc:DIR --minutes 10"
 _CLASSIFIER = "classifier_folder.py --data folder:DIR --minutes 3"
-_OWN = {  # by the name of the model: the recipe for somebody's own pictures, or for the next rung
+_OWN = {  # by the name of the model: the recipe for somebody's own pictures
     "classifier": _CLASSIFIER,
     "spatial_transformer": _CLASSIFIER,
     "box_regressor": _DETECTOR,
@@ -22,7 +22,6 @@ _OWN = {  # by the name of the model: the recipe for somebody's own pictures, or
     "mask_rcnn": "mask_rcnn_coco.py --data coco:DIR --minutes 20",
     "unet": "unet_folder.py --data folder:DIR --minutes 10",
 }
-_UNET_COCO = "unet_coco.py --data coco:DIR --minutes 10"
 
 
 def reached(metrics: Mapping[str, float], task: str, classes: Sequence[str], more: Sequence[str]) -> str:
@@ -77,8 +76,8 @@ def next_steps(model_name: str | None, data: str, exported: Path | None) -> str:
     programs = str(Path(sys.executable).parent)
     programs = min(programs, os.path.relpath(programs), key=len)
     steps = [f"  {programs}/kzoo predict PICTURES --model {shlex.quote(str(exported))} --output found"]
-    own = _UNET_COCO if model_name == "unet" and data.startswith("coco:") else _OWN.get(model_name)
-    if own:
+    own = _OWN.get(model_name)
+    if own and data.startswith("shapes"):  # otherwise it was somebody's own already
         steps.append(f"  {programs}/python recipes/{own}   on your own pictures")
     return "\n".join(["Next:", *steps])
 

@@ -95,11 +95,12 @@ def fetch(url: str, sha256: str, *, name: str | None = None, most_bytes: int | N
             if not path.exists():
                 _bring(address, path, sha256, url, most_bytes)
             elif not (digest := _digest(path)).startswith(sha256):
-                warnings.warn(
-                    f"{path} is damaged or another file: its sha256 is {digest}, not {sha256}. Fetched anew.",
-                    stacklevel=2,
-                )
-                _bring(address, path, sha256, url, most_bytes)
+                told = f"{path} is damaged or another file: its sha256 is {digest}, not {sha256}"
+                try:
+                    _bring(address, path, sha256, url, most_bytes)
+                except WeightsError as fault:
+                    raise WeightsError(f"{told}; and {fault}") from fault
+                warnings.warn(f"{told}. It was fetched anew.", stacklevel=2)
     except OSError as fault:  # of the cache: those of the network are WeightsErrors already
         raise WeightsError(
             f"{path} cannot be written or read: {fault.strerror or fault}. "

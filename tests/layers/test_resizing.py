@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -175,3 +177,31 @@ def test_configuration():
     assert (layer.shorter, layer.longest, layer.name) == (3, 5, "resize")
     layer = FillUp.from_config(FillUp(16, (1.0, 2.0, 3.0)).get_config())
     assert (layer.stride, layer.colour) == (16, (1.0, 2.0, 3.0))
+
+
+MIRRORED = """
+import keras
+import numpy as np
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import kzoo
+from kzoo.training import adamw
+
+options = dict(num_classes=5, backbone="compact", pyramid_channels=8, head_depth=1, anchor_sizes=(16, 32))
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = kzoo.build("retinanet", resize=(64, 96), freeze="backbone_at_2", **options)
+    model.compile(adamw(1e-3, 0.0, 0.1))
+before = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+batches = kzoo.data.load("shapes", split="val[:4]", image_size=(48, 80), batch_size=4)
+losses = model.fit(batches, epochs=1, verbose=0).history
+assert all(np.isfinite(values).all() for values in losses.values()), losses
+after = {name: model.get_layer(name).get_weights() for name in before}
+moved = {name: max(np.abs(new - old).max() for new, old in zip(after[name], before[name])) for name in before}
+assert moved["backbone_conv1"] == 0, moved
+assert 0 < moved["backbone_layer2_0_conv1"] < 0.2 * moved["fpn_layer_3"], moved
+"""
+
+
+def test_a_detector_that_resizes_is_fine_tuned_on_two_replicas():
+    subprocess.run([sys.executable, "-c", MIRRORED], check=True)

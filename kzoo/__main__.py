@@ -1,0 +1,5 @@
+"""`python -m kzoo` is `kzoo`."""
+
+from kzoo.cli import main
+
+main()
