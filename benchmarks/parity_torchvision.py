@@ -15,7 +15,7 @@ loses by rounding; and what reading and fitting take (memory on Linux alone).
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -23,11 +23,11 @@ import numpy as np
 import tyro
 
 import kzoo
-from kzoo.weights.fit import fit
+from kzoo.data.masks import paste
+from kzoo.weights.load import load_planned
+from kzoo.weights.plan import Plan, plan_for
 from kzoo.weights.published import Checkpoint, find
-from kzoo.weights.torch_checkpoint import read_checkpoint
-from kzoo.weights.torchvision_masks import paste_as_torchvision
-from kzoo.weights.torchvision_names import from_torchvision
+from kzoo.weights.torchvision_masks import frame_as_torchvision
 from kzoo.zoo_model import ZooModel
 
 DETECTORS = {"retinanet": "retinanet", "fasterrcnn": "faster_rcnn", "maskrcnn": "mask_rcnn"}
@@ -52,13 +52,13 @@ def published_as(name: str) -> Checkpoint:
     return find(DETECTORS[family], "resnet50", "coco:v2" if name.endswith("_v2") else "coco:v1")
 
 
-def build(name: str, resize: tuple[int, int]) -> ZooModel:
-    """The model of torchvision's name, as `weights="coco"` and `weights="imagenet"` build it."""
+def planned(name: str, resize: tuple[int, int], path: Path) -> Plan:
+    """How `weights="coco"` or `weights="imagenet"` gives a model its weights, but from this file."""
     checkpoint = published_as(name)
-    options = {"num_classes": len(checkpoint.classes), "backbone": checkpoint.backbone} | checkpoint.options
-    if checkpoint.model != "classifier":
-        options["resize"] = resize
-    return kzoo.build(checkpoint.model, **options)
+    options = {"backbone": checkpoint.backbone}
+    options |= {} if checkpoint.model == "classifier" else {"resize": resize}
+    plan = plan_for(checkpoint.model, checkpoint.name, options, kzoo.info(checkpoint.model).options)
+    return replace(plan, path=path)
 
 
 def answers_of(model: ZooModel, picture: np.ndarray) -> dict[str, np.ndarray]:
@@ -114,7 +114,7 @@ def pasted_masks(
     pasted = np.unpackbits(theirs["pasted"], axis=-1, count=width).astype(bool)  # [N, H, W]
     ious = []
     for i, j in zip(own, other, strict=True):
-        mask = paste_as_torchvision(ours["masks"][i], ours["boxes"][i], (height, width))
+        mask = paste(*frame_as_torchvision(ours["masks"][i], ours["boxes"][i]), (height, width))
         union = np.count_nonzero(mask | pasted[j])
         ious.append(np.count_nonzero(mask & pasted[j]) / union if union else 1.0)
     same = ious.count(1.0)
@@ -145,17 +145,15 @@ def row(name: str, ours: dict[str, np.ndarray], arrays: dict[str, np.ndarray]) -
     return "| " + " | ".join(cells) + " |"
 
 
-def read_and_fit(model: ZooModel, name: str, path: Path) -> str:
-    """Gives a model a checkpoint; tells the seconds, and the memory as a share of the file's size."""
+def read_and_fit(model: ZooModel, plan: Plan) -> str:
+    """Gives a model its weights; tells the seconds, and the memory as a share of the file's size."""
     watch = Path("/proc/self/clear_refs")
     if watch.exists():
         watch.write_text("5")  # the peak is counted anew
     before, start = memory("VmRSS"), time.perf_counter()
-    state = read_checkpoint(path)
-    weights = from_torchvision(state, model.zoo_name, name, epsilon=published_as(name).epsilon)
-    fit(model, weights, source=name)
+    load_planned(model, plan)
     seconds = time.perf_counter() - start
-    share = (memory("VmHWM") - before) / path.stat().st_size
+    share = (memory("VmHWM") - before) / plan.path.stat().st_size
     return f"{seconds:.1f} s" + (f" and {share:.1f} times the file" if watch.exists() else "")
 
 
@@ -171,10 +169,14 @@ def main(settings: Settings) -> None:
     print("| model | picture | features | pyramid | same detections | boxes | scores | masks | pixels |")
     print("|---|---|---|---|---|---|---|---|---|")
     rounded, cost = {}, []
-    for file in sorted(settings.directory.glob("*.npz")):
+    files = sorted(settings.directory.glob("*.npz"))
+    if not files:
+        raise SystemExit(f"{settings.directory}: no file of torchvision_models.py's, NAME.npz, is in it.")
+    for file in files:
         name, arrays = file.stem, np.load(file)
-        model = build(name, settings.resize)
-        cost.append(f"{name} {read_and_fit(model, name, file.with_suffix('.pth'))}")
+        plan = planned(name, settings.resize, file.with_suffix(".pth"))
+        model = kzoo.build(plan.of, **plan.options)
+        cost.append(f"{name} {read_and_fit(model, plan)}")
         for index in sorted({part.partition("/")[0] for part in arrays.files}):
             of_picture = [part for part in arrays.files if part.startswith(f"{index}/")]
             theirs = {part.partition("/")[2]: arrays[part] for part in of_picture}

@@ -37,11 +37,13 @@ def list_(
             instance_segmentation.
         pretrained: only models of which there are published weights as a whole.
     """
-    entries = [kzoo.info(name) for name in kzoo.list_models(task, pretrained)]
-    rows = [("name", "task", "summary"), *((entry.name, entry.task, entry.summary) for entry in entries)]
-    names, tasks, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
-    for name, of_task, summary in rows:
-        print(f"{name:<{names}}  {of_task:<{tasks}}  {summary}")
+    rows = [("name", "task", *(["weights"] if pretrained else []), "summary")]
+    for entry in map(kzoo.info, kzoo.list_models(task, pretrained)):
+        whole = listed(dict.fromkeys(one.name for one in entry.checkpoints if one.model == entry.name))
+        rows.append((entry.name, entry.task, *([whole] if pretrained else []), entry.summary))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    for row in rows:
+        print(*(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=False)), row[-1], sep="")
 
 
 def info(name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]) -> None:
@@ -117,6 +119,7 @@ def evaluate(
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     data: str,
     weights: Weights = None,
+    labels: Labels = (),
     split: Annotated[str | None, tyro.conf.arg(metavar="SPLIT", help_behavior_hint="")] = None,
     image_size: ImageSize = (),
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None,
@@ -134,6 +137,8 @@ def evaluate(
         data: shapes, voc:DIR, coco:DIR, coco:INSTANCES.json,IMAGE_DIR or folder:DIR.
         weights: published ones: coco, imagenet, or a version such as coco:v1 (`kzoo info` tells which); or a
             file of weights.
+        labels: the names of the classes, in their order; by default those of the export, of the run or of the
+            weights.
         split: the part of the data, by default test, else val or val2017; all[24:] is the split all without
             its first 24 pictures.
         image_size: height and width that pictures are fitted into, where the model takes any; by default
@@ -144,7 +149,7 @@ def evaluate(
     check_integer("max_detections", max_detections, least=1)
     from kzoo.data import open_source
 
-    trained = _opened(model, weights, (), image_size)
+    trained = _opened(model, weights, labels, image_size)
     task = trained.task
     of_objects = task in ("box_regression", "instance_segmentation")
     source = open_source(data, task=None if of_objects else task).info
@@ -199,9 +204,9 @@ def _measured_split(source: "Info") -> str:
 
 
 def _print_figures(result: dict[str, float], trained: "Trained") -> None:
-    """A figure in each line, and beside it what was published."""
+    """A figure in each line, those of single classes last, and beside it what was published."""
     width = max(map(len, result))
-    for name, value in result.items():
+    for name, value in sorted(result.items(), key=lambda figure: "/" in figure[0]):
         line = f"{name:<{width}}  {value:.3f}"
         if trained.published and name in trained.published.figures:
             there = trained.published

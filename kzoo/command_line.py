@@ -74,7 +74,8 @@ def _message_for_people(error: Exception) -> str | None:
         return within_data[1]
     if isinstance(error, ValueError):
         raised_by = traceback.extract_tb(error.__traceback__)[-1].filename
-        return str(error) if Path(raised_by).is_relative_to(Path(__file__).parent) else None
+        told = "\n".join([str(error), *getattr(error, "__notes__", [])])
+        return told if Path(raised_by).is_relative_to(Path(__file__).parent) else None
     return None
 
 

@@ -80,7 +80,8 @@ class Entry:
             for one in those:
                 data = one.name.partition(":")[0]
                 default = find(self.name, one.backbone, data) is one
-                lines += [f"  {one}{', the default' if default else ''}", f"    {one.url}"]
+                lines.append(f"  {one}{', the default' if default else ''}")
+                lines += [f"    {told}" for told in (one.url, f"{one.source}, trained as in {one.recipe}")]
         for title, told in (("licence of weights", "licence"), ("terms of their data", "data_terms")):
             texts = dict.fromkeys(getattr(one, told) for one in self.checkpoints)
             lines += ["", title, *(f"  {text}" for text in texts)]

@@ -9,6 +9,7 @@ soon as their code has run.
 import ast
 import importlib
 import inspect
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -124,10 +125,14 @@ def build(
         check_choice("freeze", what, FREEZABLE)
     plan = None
     if weights is not None:
-        from kzoo.weights.plan import plan_for
+        from kzoo.weights.plan import check_related, plan_for
 
         plan = plan_for(name, weights, options, entry.options)
+        if not include:
+            check_related(plan, name)
         options = plan.options
+        if plan.warning:
+            warnings.warn(plan.warning, stacklevel=2)
     elif include or skip:
         raise ValueError("include= and skip= choose from weights=, and there are none.")
     required = [option for option, default in entry.options.items() if default is REQUIRED]

@@ -107,7 +107,8 @@ def open_published(
 
     Args:
         name: one of `kzoo.list_models(pretrained=True)`.
-        weights: as for `kzoo.build`: `"coco"`, `"coco:v1"`, `"imagenet"`, or the path of a file.
+        weights: as for `kzoo.build`: `"coco"`, `"coco:v1"`, `"imagenet"`, or the path of a `.pth` of
+            torchvision's; or of a `.keras` file, which is opened as by `open_trained`.
         labels: the names of the classes, by default those of the published weights.
         image_size: height and width that pictures are fitted into instead.
 
@@ -117,8 +118,23 @@ def open_published(
     """
     if image_size is not None:
         check_image_size(image_size)
-    entry = kzoo.info(name)
-    checkpoint = _published_of(entry, weights)
+    from kzoo.weights.plan import path_of, plan_for
+
+    entry, path = kzoo.info(name), path_of(weights)
+    if path and path.suffix == ".keras":
+        return _open_saved(path, entry.name, labels, image_size)
+    if path and path.suffix == ".h5":
+        raise ValueError(
+            f"{path}: does not tell how its model was built; save the whole model, a .keras file, with "
+            "model.save."
+        )
+    if path:
+        plan = plan_for(name, path, {}, entry.options)
+        if plan.of not in (None, name):
+            raise ValueError(f"{path}: of a {plan.of}, and {name} is asked for.")
+        checkpoint = plan.checkpoint
+    else:
+        checkpoint = _published_of(entry, weights)
     names, size, told = labels, image_size, f'{name} with weights="{weights}"'
     if checkpoint:
         names = labels or checkpoint.classes
@@ -127,10 +143,10 @@ def open_published(
     model = kzoo.build(name, weights=weights, **({"input_shape": (*size, 3)} if size else {}))
     _check_names(names, model.num_classes, "labels", told)
     predict = model.predict_on_batch
-    if entry.task == "instance_segmentation" and not size and (checkpoint or weights.endswith(".pth")):
-        from kzoo.weights.torchvision_masks import pasting_as_torchvision
+    if entry.task == "instance_segmentation" and not size:
+        from kzoo.weights.torchvision_masks import framing_as_torchvision
 
-        predict = pasting_as_torchvision(predict)
+        predict = framing_as_torchvision(predict)
     return Trained(
         predict=predict,
         labels=names,
@@ -141,17 +157,24 @@ def open_published(
     )
 
 
-def _published_of(entry: "Entry", weights: str) -> "Checkpoint | None":
-    """The published checkpoint of a whole model that `weights=` means; None where it is somebody's file.
+def _open_saved(
+    path: Path, name: str, labels: tuple[str, ...] | None, image_size: tuple[int, int] | None
+) -> Trained:
+    """Opens a `.keras` file that is to be of a model of the zoo."""
+    own = open_keras(path).zoo_name
+    if own != name:
+        raise ValueError(f"{path}: of {own}, and {name} is asked for.")
+    return open_trained(path, labels, image_size)
+
+
+def _published_of(entry: "Entry", weights: str) -> "Checkpoint":
+    """The published checkpoint of a whole model that `weights=` means.
 
     Raises:
         ValueError: there are no such weights of the whole model.
     """
-    from kzoo.weights.published import find, find_file
+    from kzoo.weights.published import find
 
-    if Path(weights).suffix:
-        checkpoint = find_file(Path(weights).name)
-        return checkpoint if checkpoint and checkpoint.model == entry.name else None
     whole = [f'"{one.name}"' for one in entry.checkpoints if one.model == entry.name]
     if not whole:
         raise ValueError(

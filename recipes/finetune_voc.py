@@ -13,7 +13,7 @@ pictures would be worse.
 Takes: the minutes given, and a minute to start, to measure and to export; to begin with, the weights are
 fetched once (`kzoo info retinanet` tells their size).
 Reached: no figure yet. COCO's weights could not be fetched where this was written; so far the recipe has
-run from small models of its own test only.
+run from small models of its own test, and from a file that torchvision wrote, with random weights.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,10 @@ from typing import Literal
 
 import kzoo
 from kzoo import command_line, training
-from kzoo.checks import check_number
+from kzoo.backbones import is_of_backbone
+from kzoo.checks import check_choice, check_number
+from kzoo.registry import FREEZABLE
+from kzoo.weights.plan import check_related, plan_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,17 @@ class Settings(training.OwnObjects):
         """Refuses what cannot be, before anything is read or written; raises as `OwnObjects.check` does."""
         super().check()
         check_number("backbone_rate", self.backbone_rate, least=0, most=1)
+        if self.freeze is not None:
+            check_choice("freeze", self.freeze, FREEZABLE)
+        options = kzoo.info(self.model).options
+        plan = plan_for(self.model, self.weights, {}, options)
+        check_related(plan, self.model)
+        anchor_sizes = (options | plan.options)["anchor_sizes"]
+        if self.anchor_sizes is not None and len(self.anchor_sizes) != len(anchor_sizes):
+            raise ValueError(
+                f"anchor_sizes={self.anchor_sizes}: {len(anchor_sizes)} sizes are expected, as many as "
+                f"{self.weights} has."
+            )
 
 
 def main(settings: Settings) -> None:
@@ -70,8 +84,8 @@ def main(settings: Settings) -> None:
         **{option: value for option, value in given.items() if value is not None},
     )
     print(model.fitted)
-    # Where all of the backbone is frozen there is no rate for it.
-    backbone_rate = 1.0 if settings.freeze == "backbone" else settings.backbone_rate
+    learns = any(is_of_backbone(layer.name) and layer.trainable_weights for layer in model.layers)
+    backbone_rate = settings.backbone_rate if learns else 1.0  # a rate of nothing is an error
     model.compile(training.adamw(settings.learning_rate, settings.weight_decay, backbone_rate))
 
     run = training.Run(settings, train.classes, settings.max_detections)

@@ -408,6 +408,11 @@ def test_eval_of_published_weights(capsys, monkeypatch, coco, where):
     assert rows["AP"] == "0.500  published 0.364 on COCO-val2017"
     assert (rows["AP50"], rows["AP/person"], rows["AP/stop sign"]) == ("0.500", "1.000", "0.000")
     assert len(rows) == 6 + 2 * 3
+    of_classes = ["/" in line for line in out.splitlines()]
+    assert of_classes == sorted(of_classes)  # behind the figures of all
+    names = ["a", "b"]
+    run(capsys, "eval", "retinanet", "--weights", "coco", "--data", data, *options, "--labels", *names)
+    assert asked[-1] == ("retinanet", "coco", ("a", "b"), None)
 
 
 @pytest.fixture

@@ -179,9 +179,11 @@ def test_published_weights_and_their_licences_are_shown():
     ):
         start = lines.index(title) + 1
         shown = lines[start : lines.index("", start)]
-        assert [line.strip() for line in shown[1::2]] == [one.url for one in checkpoints]
+        assert [line.strip() for line in shown[1::3]] == [one.url for one in checkpoints]
+        for line, one in zip(shown[2::3], checkpoints, strict=True):
+            assert one.source in line and one.recipe in line
         assert sum("the default" in line for line in shown) == len({one.backbone for one in checkpoints})
-        for line, one in zip(shown[::2], checkpoints, strict=True):
+        for line, one in zip(shown[::3], checkpoints, strict=True):
             assert {one.name, one.backbone, f"{one.digest}..."} <= set(line.replace(",", "").split())
             assert all(f"{value:.3f}" in line for value in one.figures.values())
     assert {one.evaluated_on for one in entry.checkpoints} <= set(lines[-1].replace(",", "").split())

@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -282,3 +283,28 @@ def test_names_of_another_number_are_refused_before_anything_is_fetched(small_ch
     with pytest.raises(ValueError, match='labels: 1 names.*retinanet with weights="coco" has 90 classes'):
         open_published("retinanet", "coco", ("cat",))
     assert not small_checkpoints[-1]
+
+
+def test_weights_by_their_path_are_opened_as_saved_models_are(run):
+    """With the size and the names that belong to them."""
+    trained, same = open_published("retinanet", str(run / "model.keras")), open_trained(run / "model.keras")
+    assert (trained.labels, trained.input_size, trained.task) == (same.labels, same.input_size, same.task)
+    assert trained.published is None
+    with pytest.raises(ValueError, match=r"model\.keras: of retinanet, and mask_rcnn is asked for"):
+        open_published("mask_rcnn", str(run / "model.keras"))
+
+
+def test_weights_that_do_not_tell_how_their_model_was_built(tmp_path):
+    (tmp_path / "a.weights.h5").touch()
+    with pytest.raises(
+        ValueError, match=r"a\.weights\.h5: does not tell how its model was built; save the whole"
+    ):
+        open_published("retinanet", str(tmp_path / "a.weights.h5"))
+
+
+def test_a_model_of_the_zoo_without_weights(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match="or with weights, as in --weights coco: mask_rcnn is a model of the zoo"
+    ):
+        open_trained(Path("mask_rcnn"))

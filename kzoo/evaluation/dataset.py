@@ -32,8 +32,9 @@ def evaluate_detection(
     Args:
         predict: From `images` of a batch to answers: `boxes` [B, N, 4], `scores` [B, N], `classes` [B, N] and
             `num_detections` [B], boxes in pixels of `images`; and, where there are some, `masks`: float
-            [B, N, m, m] within the boxes or uint8 [B, N, H, W] in pixels of `images`.
-            `model.predict_on_batch` is one, and so is what `kzoo.load` gives.
+            [B, N, m, m] within the boxes, or within `mask_boxes` [B, N, 4] where these are answered, too; or
+            uint8 [B, N, H, W] in pixels of `images`. `model.predict_on_batch` is one, and so is what
+            `kzoo.load` gives.
         dataset: Batches as `kzoo.data.load` gives them without augmentation: `images`, `boxes` [B, G, 4],
             `classes` [B, G] with -1 for padding and -2 for crowds, `scale` [B, 2] and `original_size` [B, 2].
         classes: The names of the classes.
@@ -73,7 +74,7 @@ def truths_and_detections(
     """
     split = getattr(dataset, "pictures", None)  # datasets of kzoo.data.load know theirs
     batch_keys = (*BATCH_KEYS, *(["image_id"] if split else []))
-    optional = ("masks",) if split and split.read_masks else ()
+    optional = ("masks", "mask_boxes") if split and split.read_masks else ()
     truths, detections = [], []
     for batch, answers in batches_and_answers(predict, dataset, batch_keys, ANSWER_KEYS, optional):
         truths += _truths(batch, split, "masks" in answers, num_classes)
@@ -119,5 +120,8 @@ def _detections(batch: Arrays, answers: Arrays) -> Iterator[Picture]:
         }
         if "masks" in answers:
             masks, scale, size = answers["masks"][index], batch["scale"][index], batch["original_size"][index]
-            found["masks"] = to_own_masks(masks[:count], found["boxes"], scale, size)
+            frames = found["boxes"]
+            if "mask_boxes" in answers:
+                frames = answers["mask_boxes"][index][:count] / scale[[1, 0, 1, 0]]
+            found["masks"] = to_own_masks(masks[:count], frames, scale, size)
         yield found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kzoo.weights.published import Checkpoint, find
-from kzoo.weights.torchvision_names import current_name
+from kzoo.weights.torchvision_names import EPSILON, current_name
 
 _HEADS = {  # what only this family's names begin with, the richest first
     "mask_rcnn": "roi_heads.mask_",
@@ -20,6 +20,7 @@ _BACKBONES = {  # by the blocks of the third stage, and whether they are bottlen
     (6, True): "resnet50",
     (23, True): "resnet101",
 }
+_WIDTH = 64  # channels of the first block
 _OF_SECOND_VERSIONS = ("backbone.fpn.inner_blocks.0.1.", "head.classification_head.conv.0.1.")
 
 
@@ -32,12 +33,15 @@ class Architecture:
         backbone: its option, None where the blocks are those of no backbone that is known.
         num_classes: its option, without the background; None where the last layers do not tell.
         like: of a detector, the published checkpoint of the same architecture, whatever the backbone.
+        epsilon: of the backbone's batch normalisation. Nothing in a file tells it: where it is frozen, as in
+            torchvision's first detectors, it is taken to be that of the published one (`overwrite_eps`).
     """
 
     model: str | None = None
     backbone: str | None = None
     num_classes: int | None = None
     like: Checkpoint | None = None
+    epsilon: float = EPSILON
 
 
 def architecture_of(state: Mapping[str, np.ndarray]) -> Architecture:
@@ -49,16 +53,25 @@ def architecture_of(state: Mapping[str, np.ndarray]) -> Architecture:
     Args:
         state: from torchvision's names to arrays.
     """
-    rows = {current_name(name): values.shape[0] for name, values in state.items() if values.ndim}
+    # What repeats a number may be larger than its file: it tells nothing that a model may be built by.
+    rows = {
+        current_name(name): values.shape[0]
+        for name, values in state.items()
+        if values.ndim and (values.strides[0] or values.shape[0] <= 1)
+    }
     model = next((model for model, start in _HEADS.items() if _any_begins(rows, start)), None)
     body = "" if model == "classifier" else "backbone.body."
     stage = {name.split(".")[body.count(".") + 1] for name in rows if name.startswith(f"{body}layer3.")}
     backbone = _BACKBONES.get((len(stage), f"{body}layer3.0.conv3.weight" in rows))
+    if rows.get(f"{body}layer1.0.conv1.weight") != _WIDTH:
+        backbone = None  # wide, or of groups
     like = None
     if model not in (None, "classifier"):
         like = find(model, "resnet50", f"coco:v{2 if _any_begins(rows, *_OF_SECOND_VERSIONS) else 1}")
     num_classes = _classes_told(rows, model)
-    return Architecture(model, backbone, num_classes if num_classes > 0 else None, like)
+    counts = any(name.endswith("num_batches_tracked") for name in state)
+    epsilon = like.epsilon if like and not counts else EPSILON
+    return Architecture(model, backbone, num_classes if num_classes > 0 else None, like, epsilon)
 
 
 def _any_begins(names: Mapping[str, int], *starts: str) -> bool:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from kzoo.checks import listed
-from kzoo.weights.errors import WeightsError
+from kzoo.weights.errors import WeightsError, shown
 
 # What depends on the classes, and begins anew where there are others: the last layers.
 CLASS_LAYERS = (
@@ -32,6 +32,7 @@ class Fitted:
         source: where they were from.
         layers: the layers that have them now.
         anew: the layers that begin anew, each with the reason.
+        unasked: the layers that begin anew because they were not asked for.
         left: the weights of the source that no layer took, since they were not asked for.
     """
 
@@ -39,11 +40,18 @@ class Fitted:
     layers: tuple[str, ...]
     anew: dict[str, str]
     left: tuple[str, ...]
+    unasked: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         layers = "1 layer has" if len(self.layers) == 1 else f"{len(self.layers)} layers have"
         lines = [f"{layers} the weights of {self.source}."]
         lines += [f"{layer} begins anew: {reason}." for layer, reason in self.anew.items()]
+        if self.unasked:
+            layers = "1 layer begins" if len(self.unasked) == 1 else f"{len(self.unasked)} layers begin"
+            lines.append(f"{layers} anew, not asked for: {listed(self.unasked, MOST_LISTED)}.")
+        if self.left:
+            weights = "1 weight" if len(self.left) == 1 else f"{len(self.left)} weights"
+            lines.append(f"{weights} of it had no place here or were not asked for.")
         return "\n".join(lines)
 
 
@@ -97,14 +105,13 @@ def fit(
 
     wanted = {name: variable for name, variable in variables.items() if asked_for(name)}
     given = {name: values for name, values in arrays.items() if asked_for(name)}
-    reshaped = {
-        name: f"{tuple(given[name].shape)} there, {tuple(variable.shape)} here"
-        for name, variable in wanted.items()
-        if name in given and tuple(given[name].shape) != tuple(variable.shape)
-    }
-    anew = {
-        _layer(name): f"{name} is {how}" for name, how in reshaped.items() if _layer(name) in CLASS_LAYERS
-    }
+    shapes = {name: (tuple(given[name].shape), tuple(wanted[name].shape)) for name in wanted if name in given}
+    shapes = {name: (there, here) for name, (there, here) in shapes.items() if there != here}
+    reshaped = {name: f"{there} there, {here} here" for name, (there, here) in shapes.items()}
+    # Where it is for other classes a last layer differs in its outputs alone.
+    other_inputs = {_layer(name) for name, (there, here) in shapes.items() if there[:-1] != here[:-1]}
+    for_classes = set(CLASS_LAYERS) - other_inputs
+    anew = {_layer(name): f"{name} is {how}" for name, how in reshaped.items() if _layer(name) in for_classes}
     wanted = {name: variable for name, variable in wanted.items() if _layer(name) not in anew}
     given = {name: values for name, values in given.items() if _layer(name) not in anew}
 
@@ -116,19 +123,27 @@ def fit(
     sides = {title: names for title, names in sides.items() if names}
     if sides or not wanted:
         raise _misfit(model, source, sides)
-    if broken := [name for name in wanted if not np.isfinite(given[name]).all()]:
+    if broken := [name for name in wanted if not _can_be(name, np.asarray(given[name], np.float32))]:
         raise WeightsError(
-            f"{source}: not all numbers are finite in {listed(broken, MOST_LISTED)}; expected weights of a "
-            "training that went well."
+            f"{source}: not all numbers are finite, or a variance is negative, in "
+            f"{listed(broken, MOST_LISTED)}; expected weights of a training that went well."
         )
     for name, variable in wanted.items():
         variable.assign(np.asarray(given[name], np.float32))
     fitted = tuple(dict.fromkeys(map(_layer, wanted)))
-    return Fitted(source, fitted, anew, tuple(name for name in arrays if not asked_for(name)))
+    left = tuple(name for name in arrays if not asked_for(name))
+    unasked = tuple(layer for layer in layers if layer not in fitted and layer not in anew)
+    return Fitted(source, fitted, anew, left, unasked)
+
+
+def _can_be(name: str, values: np.ndarray) -> bool:
+    """Whether these can be a model's weights."""
+    return bool(np.isfinite(values).all()) and not (name.endswith("_variance") and values.min(initial=0) < 0)
 
 
 def _misfit(model: keras.Model, source: str, sides: Mapping[str, Sequence[str]]) -> ValueError:
     """The error of two sides that are not the same, given what of each has no counterpart."""
+    sides = {title: list(map(shown, names)) for title, names in sides.items()}
     told = "; ".join(f"{title}: {listed(names, MOST_LISTED)}" for title, names in sides.items())
     error = ValueError(
         f"{source}: does not fit {model.name}; {told or 'no layer was asked for'}. include= and skip= take "

@@ -15,7 +15,7 @@ import numpy as np
 from kzoo.backbones.adapters import adapt
 from kzoo.checks import listed
 from kzoo.weights.download import fetch
-from kzoo.weights.errors import WeightsError
+from kzoo.weights.errors import WeightsError, shown
 from kzoo.weights.fit import (
     CLASS_LAYERS,
     MOST_LISTED,
@@ -25,12 +25,10 @@ from kzoo.weights.fit import (
     patterns_of,
     variables_by_name,
 )
-from kzoo.weights.plan import Plan
+from kzoo.weights.plan import Plan, takes_options
 from kzoo.weights.published import Checkpoint
 from kzoo.weights.torch_checkpoint import read_checkpoint
-from kzoo.weights.torchvision_names import BACKBONE, EPSILON, MODELS, from_torchvision
-
-_TWO_STAGES = ("faster_rcnn", "mask_rcnn")  # one has all of the other
+from kzoo.weights.torchvision_names import BACKBONE, MODELS, from_torchvision
 
 
 def load_planned(
@@ -52,7 +50,7 @@ def load_planned(
     if plan.checkpoint:
         return _load_published(model, plan.checkpoint, plan.path, include, skip)
     if plan.state is not None:
-        return _fit_torchvisions(model, plan.state, plan.of, str(plan.path), include, skip)
+        return _fit_torchvisions(model, plan.state, plan.of, str(plan.path), include, skip, plan.epsilon)
     if plan.path:
         return load_file(model, plan.path, include, skip)
     if include or skip:
@@ -80,18 +78,22 @@ def _fit_torchvisions(
     source: str,
     include: Sequence[str],
     skip: Sequence[str],
-    epsilon: float = EPSILON,
+    epsilon: float,
 ) -> Fitted:
     """Gives a model the weights of a state dict of torchvision's, of `of` where that is known."""
     own = model.zoo_name
-    relatives = of in _TWO_STAGES and own in _TWO_STAGES
-    if of not in (None, own, "classifier") and not relatives and not include and not skip:
-        raise ValueError(
-            f'{source}: of torchvision\'s {of}, and this is {own}. kzoo.build("{of}", ...) takes all of it, '
-            'include=["backbone_*"] its backbone.'
-        )
-    part = "" if of in (None, own) or relatives else _backbone_of(model)
+    if (own, of) == ("faster_rcnn", "mask_rcnn"):
+        skip = (*skip, "mask_head_*")
     arrays = from_torchvision(state, of or (own if own in MODELS else "classifier"), source, epsilon=epsilon)
+    stages = _backbone_of(model)
+    part = stages if of == "classifier" and own != "classifier" else ""
+    if of not in (None, "classifier") and not takes_options(own, of):
+        # Whatever of it is asked for, but no stages of the backbone that this model has none of.
+        arrays = {
+            name: values
+            for name, values in arrays.items()
+            if not name.startswith(BACKBONE) or name.startswith(stages)
+        }
     return fit(model, arrays, source=source, part=part, include=include, skip=skip)
 
 
@@ -147,10 +149,10 @@ def _load_h5(
         model.save_weights(own_file)
         own = _datasets(own_file)
     if own != theirs:
+        mine, its = (listed(map(shown, sorted(names)), MOST_LISTED) for names in (own - theirs, theirs - own))
         raise ValueError(
-            f"{path}: of another architecture than {model.name}; the model's without a counterpart: "
-            f"{listed(sorted(own - theirs), MOST_LISTED)}; the file's without a counterpart: "
-            f"{listed(sorted(theirs - own), MOST_LISTED)}. Build with the options that it was built with."
+            f"{path}: of another architecture than {model.name}; the model's without a counterpart: {mine}; "
+            f"the file's without a counterpart: {its}. Build with the options that it was built with."
         )
     before = model.get_weights()
     try:

@@ -6,7 +6,6 @@ No TensorFlow: a slip of the pen is told before anything is imported or fetched.
 import hashlib
 import json
 import lzma
-import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -18,10 +17,12 @@ import numpy as np
 from kzoo.options import plain
 from kzoo.weights.architecture import architecture_of
 from kzoo.weights.errors import WeightsError
-from kzoo.weights.published import Checkpoint, find, find_file
+from kzoo.weights.published import Checkpoint, checkpoints, find
 from kzoo.weights.torch_checkpoint import read_checkpoint
+from kzoo.weights.torchvision_names import EPSILON
 
-SUFFIXES = (".keras", ".weights.h5", ".pth")
+SUFFIXES = (".keras", ".weights.h5", ".pth", ".pt")
+TWO_STAGES = ("faster_rcnn", "mask_rcnn")  # one has all of the other
 MOST_CONFIG = 2**26  # bytes of a `.keras` file's config.json
 MADE_ELSEWHERE = ("keras.applications.", "keras_cv.")
 
@@ -36,6 +37,8 @@ class Plan:
         path: a file, or None.
         state: what a `.pth` holds that is nobody's but the user's, or None.
         of: the model whose weights they are, where that is known.
+        epsilon: of the backbone's batch normalisation, as the state is run in torchvision.
+        warning: what is probably not meant, or nothing.
     """
 
     options: dict[str, object]
@@ -43,6 +46,30 @@ class Plan:
     path: Path | None = None
     state: Mapping[str, np.ndarray] | None = None
     of: str | None = None
+    epsilon: float = EPSILON
+    warning: str = ""
+
+
+def path_of(weights: str | Path) -> Path | None:
+    """The file that `weights=` means; None where it means published weights.
+
+    Raises:
+        ValueError: there is no such file, or it is of another kind.
+    """
+    if "://" in str(weights):
+        raise ValueError(f'weights="{weights}": an address. Fetch the file, and give the path of it.')
+    if not (Path(weights).suffix or isinstance(weights, Path) or "/" in weights):
+        return None
+    try:
+        path = Path(weights).expanduser()
+        is_file = path.is_file()
+    except (OSError, RuntimeError):  # a name that is too long, a user without a home
+        is_file = False
+    if not str(weights).endswith(SUFFIXES):
+        raise ValueError(f'weights="{weights}": a file that ends in {", ".join(SUFFIXES)} is expected.')
+    if not is_file:
+        raise ValueError(f'weights="{weights}": there is no such file.')
+    return path
 
 
 def plan_for(
@@ -66,15 +93,8 @@ def plan_for(
         raise ValueError(
             f'weights={weights!r}: a name such as "imagenet" or "coco:v1" is expected, or the path of a file.'
         )
-    if "://" in str(weights):
-        raise ValueError(f'weights="{weights}": an address. Fetch the file, and give the path of it.')
-    path = Path(weights).expanduser()
-    if path.suffix or isinstance(weights, Path) or "/" in weights:
-        if not path.name.endswith(SUFFIXES):
-            raise ValueError(f'weights="{weights}": a file that ends in {", ".join(SUFFIXES)} is expected.')
-        if not path.is_file():
-            raise ValueError(f'weights="{weights}": there is no such file.')
-        if path.suffix == ".pth":
+    if path := path_of(weights):
+        if path.suffix in (".pth", ".pt"):
             return _plan_of_torchvisions(path, model, options, defaults)
         return Plan(_options_of_saved(path, model, defaults) | dict(options), path=path)
 
@@ -90,53 +110,97 @@ def _plan_of_published(
     checkpoint: Checkpoint, model: str, options: Mapping[str, object], path: Path | None = None
 ) -> Plan:
     """A published checkpoint, of which another model takes the backbone."""
-    needed = {"backbone": checkpoint.backbone}
-    if checkpoint.model == model:
-        needed |= _options_like(checkpoint, len(checkpoint.classes), options, checkpoint.name)
-    return Plan(needed | dict(options), checkpoint, path, of=checkpoint.model)
+    needed, warning = {"backbone": checkpoint.backbone}, ""
+    if takes_options(model, checkpoint.model):
+        needed |= _options_like(checkpoint, len(checkpoint.classes), options)
+        warning = _background_counted(checkpoint, len(checkpoint.classes), options, checkpoint.name)
+    return Plan(needed | dict(options), checkpoint, path, of=checkpoint.model, warning=warning)
 
 
 def _plan_of_torchvisions(
     path: Path, model: str, options: Mapping[str, object], defaults: Mapping[str, object]
 ) -> Plan:
     """A `.pth`: a published file under its own name, or one of the user's, which tells what it is of."""
-    if checkpoint := find_file(path.name):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if not digest.startswith(checkpoint.digest):
-            raise WeightsError(
-                f"{path}: has the name of a published file, but another sha256, {digest}; expected "
-                f"{checkpoint.digest}... Fetch it anew, or rename it if it is your own."
-            )
+    if checkpoint := published_in(path):
         _check_backbone(path, checkpoint.backbone, options, defaults)
         return _plan_of_published(checkpoint, model, options, path)
     state = read_checkpoint(path)
     there = architecture_of(state)
-    needed = {}
+    needed, warning = {}, ""
     if there.backbone and "backbone" in defaults:
         _check_backbone(path, there.backbone, options, defaults)
         needed["backbone"] = there.backbone
-    if there.model == model:
-        needed |= _options_like(there.like, there.num_classes, options, str(path))
-    return Plan(needed | dict(options), path=path, state=state, of=there.model)
+    if takes_options(model, there.model):
+        needed |= _options_like(there.like, there.num_classes, options)
+        warning = _background_counted(there.like, there.num_classes, options, str(path))
+        if there.epsilon != EPSILON:
+            warning = warning or (
+                f"{path}: taken to be fine-tuned from torchvision's COCO v1, whose batch normalisation has "
+                "an epsilon of 0. If it began from ImageNet's weights, that was 1e-5, and answers differ."
+            )
+    return Plan(
+        needed | dict(options), None, path, state, of=there.model, epsilon=there.epsilon, warning=warning
+    )
+
+
+def check_related(plan: Plan, model: str) -> None:
+    """Raises a `ValueError` if a plan's weights are of a model that has nothing to do with this one."""
+    if plan.of not in (None, model, "classifier") and not takes_options(model, plan.of):
+        raise ValueError(
+            f"{plan.path}: of torchvision's {plan.of}, and this is {model}. As a {plan.of} it is taken "
+            'whole, and in Python include=["backbone_*"] takes its backbone.'
+        )
+
+
+def published_in(path: Path) -> Checkpoint | None:
+    """The published checkpoint that a file is, whatever its name; None where it is none.
+
+    Raises:
+        WeightsError: it has the name of a published file, but is another.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    for checkpoint in checkpoints():
+        if digest.startswith(checkpoint.digest):
+            return checkpoint
+        if checkpoint.url.endswith(f"/{path.name}"):
+            raise WeightsError(
+                f"{path}: has the name of a published file, but another sha256, {digest}; expected "
+                f"{checkpoint.digest}... Fetch it anew, or rename it if it is your own."
+            )
+    return None
+
+
+def takes_options(model: str, of: str | None) -> bool:
+    """Whether a model is built as one whose weights it begins with."""
+    return model == of or (model in TWO_STAGES and of in TWO_STAGES)
 
 
 def _options_like(
-    checkpoint: Checkpoint | None, num_classes: int | None, options: Mapping[str, object], source: str
+    checkpoint: Checkpoint | None, num_classes: int | None, options: Mapping[str, object]
 ) -> dict[str, object]:
     """The options of a model that is a checkpoint's but for its classes and its backbone."""
     needed = dict(checkpoint.options) if checkpoint else {}
-    if checkpoint and checkpoint.resize.longest and "input_shape" not in options:
+    shape = options.get("input_shape")
+    of_any_size = not isinstance(shape, list | tuple) or None in shape[:2]
+    if checkpoint and checkpoint.resize.longest and of_any_size:
         needed["resize"] = (checkpoint.resize.shorter, checkpoint.resize.longest)
     if num_classes:
         needed["num_classes"] = num_classes
-    if checkpoint and num_classes and options.get("num_classes") == num_classes + 1:
-        warnings.warn(
-            f"num_classes={num_classes + 1}: {source} has {num_classes} classes, since the background is not "
-            "counted here; so its last layers begin anew.",
-            stacklevel=5,
-        )
     return needed
+
+
+def _background_counted(
+    checkpoint: Checkpoint | None, num_classes: int | None, options: Mapping[str, object], source: str
+) -> str:
+    """What to say where a detector is asked for with the one class more that torchvision counts."""
+    of_detector = checkpoint and checkpoint.model != "classifier"
+    if not of_detector or not num_classes or options.get("num_classes") != num_classes + 1:
+        return ""
+    return (
+        f"num_classes={num_classes + 1}: {source} has {num_classes} classes, since the background is not "
+        "counted here; so its last layers begin anew."
+    )
 
 
 def _check_backbone(

@@ -153,11 +153,11 @@ def find(model: str, backbone: str | None, weights: str) -> Checkpoint:
     """
     names = sorted({checkpoint.name for checkpoint in _PUBLISHED})
     check_choice("weights", weights, sorted({*names, *map(_data, names)}))
-    if backbone is None:
+    owner = "classifier" if _data(weights) == "imagenet" else model
+    if backbone is None and owner != model:
         raise ValueError(
             f'weights="{weights}": {model} needs a backbone for them, as in backbone="resnet34".'
         )
-    owner = "classifier" if _data(weights) == "imagenet" else model
     same = [checkpoint for checkpoint in _PUBLISHED if weights in (checkpoint.name, _data(checkpoint.name))]
     fitting = [
         checkpoint for checkpoint in same if (checkpoint.model, checkpoint.backbone) == (owner, backbone)
@@ -174,11 +174,6 @@ def find(model: str, backbone: str | None, weights: str) -> Checkpoint:
     if others := [f'"{checkpoint.name}"' for checkpoint in checkpoints(owner, backbone)]:
         message += f" {backbone} has {listed(others)}."
     raise ValueError(message)
-
-
-def find_file(name: str) -> Checkpoint | None:
-    """The checkpoint that was published in a file of this name, such as `resnet50-11ad3fa6.pth`, or None."""
-    return next((one for one in _PUBLISHED if one.url.rpartition("/")[2] == name), None)
 
 
 def _data(name: str) -> str:

@@ -1,56 +1,47 @@
-"""Masks in pixels as torchvision makes them, for which its figures were published."""
+"""Where torchvision pastes the masks of its detections, for which its figures were published."""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from kzoo.data.masks import paste
-
 _MARGIN = 1  # samples around a mask
 
 
-def paste_as_torchvision(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The samples of a box as a mask of a picture's pixels, as torchvision's `paste_masks_in_image` does it.
+def frame_as_torchvision(masks: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Masks and the boxes within which torchvision's `paste_masks_in_image` lays them out.
 
-    Mask and box get a margin of a sample, and then the box is one of whole pixels, the last one included. So
-    masks are about a pixel larger than those of `kzoo.data.masks.paste`, which are where their boxes are to
-    the fraction of a pixel.
+    Both get a margin of a sample, and then boxes are of whole pixels, the last one included. So masks become
+    about a pixel larger than they are where their boxes are to the fraction of a pixel.
 
     Args:
-        mask: float [m, m], the probability of each sample.
-        box: xyxy in pixels; it may reach beyond the picture.
-        size: height H and width W of the picture.
+        masks: float [..., m, m], the probability of each sample.
+        boxes: [..., 4], xyxy in pixels of the pictures.
 
     Returns:
-        bool [H, W].
+        float32 [..., m + 2, m + 2] and float32 [..., 4], which may reach beyond the pictures;
+        `kzoo.data.masks.paste` makes pixels of one of them.
     """
-    padded = np.pad(np.asarray(mask, np.float32), _MARGIN)
-    corners = np.asarray(box, np.float32).reshape(2, 2)  # x, y of the first and of the last corner
-    middle, half = corners.mean(axis=0), (corners[1] - corners[0]) / 2
-    half = half * np.float32(len(padded) / len(mask))
+    samples = masks.shape[-1]
+    margins = [(0, 0)] * (masks.ndim - 2) + [(_MARGIN, _MARGIN)] * 2
+    padded = np.pad(np.asarray(masks, np.float32), margins)
+    first, last = np.split(np.asarray(boxes, np.float32), 2, axis=-1)  # [..., 2], x and y
+    middle, half = (first + last) / 2, (last - first) / 2 * np.float32((samples + 2 * _MARGIN) / samples)
     first, last = np.trunc(middle - half), np.trunc(middle + half)
-    return paste(padded, (*first, *np.maximum(last + 1, first + 1)), size)
+    return padded, np.concatenate([first, np.maximum(last, first) + 1], axis=-1)
 
 
-def pasting_as_torchvision(
+def framing_as_torchvision(
     predict: Callable[[np.ndarray], Mapping[str, np.ndarray]],
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """The same answers, with masks uint8 `[B, N, H, W]` in pixels of the pictures as torchvision has them.
+    """The same answers, whose masks lie within `mask_boxes`, where torchvision would paste them.
 
     Args:
         predict: from pictures `[B, H, W, 3]` to answers; `masks` are float `[B, N, m, m]` within `boxes`.
     """
 
-    def predict_pasted(images: np.ndarray) -> dict[str, np.ndarray]:
+    def predict_framed(images: np.ndarray) -> dict[str, np.ndarray]:
         answers = dict(predict(images))
-        masks, boxes = np.asarray(answers["masks"]), np.asarray(answers["boxes"])
-        size = tuple(images.shape[1:3])
-        pasted = np.zeros([*masks.shape[:2], *size], np.uint8)  # [B, N, H, W]
-        for picture, count in enumerate(np.asarray(answers["num_detections"])):
-            for place in range(int(count)):
-                pasted[picture, place] = paste_as_torchvision(
-                    masks[picture, place], boxes[picture, place], size
-                )
-        return answers | {"masks": pasted}
+        masks, boxes = frame_as_torchvision(np.asarray(answers["masks"]), np.asarray(answers["boxes"]))
+        return answers | {"masks": masks, "mask_boxes": boxes}
 
-    return predict_pasted
+    return predict_framed

@@ -118,7 +118,7 @@ def from_torchvision(
         values = state[name]
         if layer is None:
             # Without the sign that parts a layer from its variable here: it is nobody's name.
-            found[shown(name).replace("/", "?")] = values
+            found[name.replace("/", "?")] = values
             continue
         if values.ndim == 0:
             raise WeightsError(f"{source}: {shown(name)} is a single number; a weight has at least one axis.")
@@ -217,5 +217,6 @@ def _allow_for_epsilon(found: dict[str, np.ndarray], epsilon: float) -> None:
         if variance is None or gamma.ndim != 1 or variance.shape != gamma.shape:
             continue
         there = variance.astype(np.float64) + epsilon
-        factor = np.sqrt((there - epsilon + EPSILON) / np.where(there > 0, there, 1.0))
-        found[name] = np.where(there > 0, gamma * factor, gamma).astype(np.float32)
+        proper = there > 0  # others are told when the weights are looked at
+        factor = np.sqrt(np.where(proper, there - epsilon + EPSILON, 1.0) / np.where(proper, there, 1.0))
+        found[name] = (gamma * factor).astype(np.float32)

@@ -7,7 +7,7 @@ from kzoo.weights.published import find
 
 def state_of(*names, **rows):
     """Weights by their names, with so many rows, and otherwise one."""
-    state = {name: np.zeros([1, 1], np.float32) for name in names}
+    state = {name: np.zeros([64 if "layer1" in name else 1, 1], np.float32) for name in names}
     return state | {name.replace("__", "."): np.zeros([count, 1], np.float32) for name, count in rows.items()}
 
 

@@ -184,7 +184,12 @@ def test_a_part(model):
     others = {"neck/kernel": np.zeros(1), "fc/bias": np.zeros(2)}  # do not fit, and need not
     fitted = fit(model, backbone | others, source="a.pth", part="backbone_")
     assert_holds(model, backbone | rest)
-    assert fitted == Fitted("a.pth", ("backbone_first", "backbone_bn"), {}, ("neck/kernel", "fc/bias"))
+    left, unasked = ("neck/kernel", "fc/bias"), ("neck", "classes_of_picture")
+    assert fitted == Fitted("a.pth", ("backbone_first", "backbone_bn"), {}, left, unasked)
+    assert str(fitted).splitlines()[1:] == [
+        "2 layers begin anew, not asked for: neck, classes_of_picture.",
+        "2 weights of it had no place here or were not asked for.",
+    ]
 
 
 def test_a_part_is_accounted_for(model):

@@ -220,10 +220,15 @@ def test_a_file_of_the_home_folder(tmp_path, monkeypatch):
         ("spatial_transformer", "imagenet", {}, "none for spatial_transformer, which has no backbone"),
         ("retinanet", "missing.pth", {}, 'weights="missing.pth": there is no such file'),
         ("retinanet", "folder/missing.weights.h5", {}, "there is no such file"),
-        ("retinanet", "model.h5", {}, 'model.h5": a file that ends in .keras, .weights.h5, .pth is expected'),
-        ("retinanet", "folder/model", {}, "a file that ends in .keras, .weights.h5, .pth is expected"),
+        (
+            "retinanet",
+            "model.h5",
+            {},
+            'h5": a file that ends in .keras, .weights.h5, .pth, .pt is',
+        ),
+        ("retinanet", "folder/model", {}, "a file that ends in .keras, .weights.h5, .pth, .pt is expected"),
         ("retinanet", "https://a.org/b.pth", {}, 'weights="https://a.org/b.pth": an address. Fetch the file'),
-        ("retinanet", Path("coco"), {}, "a file that ends in .keras, .weights.h5, .pth is expected"),
+        ("retinanet", Path("coco"), {}, "a file that ends in .keras, .weights.h5, .pth, .pt is expected"),
     ],
 )
 def test_what_there_is_not(tmp_path, monkeypatch, model, weights, options, message):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kzoo.data.masks import paste
-from kzoo.weights.torchvision_masks import paste_as_torchvision, pasting_as_torchvision
+from kzoo.weights.torchvision_masks import frame_as_torchvision, framing_as_torchvision
 
 RNG = np.random.default_rng(0)
 
@@ -47,24 +47,24 @@ def pasted_by_hand(mask, box, size):
 )
 def test_as_torchvision_does_it(box):
     mask = RNG.random([28, 28])
-    found = paste_as_torchvision(mask, np.float32(box), (24, 40))
+    found = paste(*frame_as_torchvision(mask, np.float32(box)), (24, 40))
     np.testing.assert_array_equal(found, pasted_by_hand(mask, box, (24, 40)))
 
 
 def test_it_is_about_a_pixel_larger_than_where_the_box_is():
     box = (10.3, 10.3, 30.3, 30.3)
-    ours, theirs = (put(np.ones([28, 28]), box, (50, 50)) for put in (paste, paste_as_torchvision))
+    ours = paste(np.ones([28, 28]), box, (50, 50))
+    theirs = paste(*frame_as_torchvision(np.ones([28, 28]), np.float32(box)), (50, 50))
     assert ours.sum() == 20 * 20 and 20 * 20 < theirs.sum() <= 22 * 22
 
 
-def test_answers_with_pasted_masks():
+def test_answers_with_their_frames():
     masks = RNG.random([2, 3, 14, 14]).astype(np.float32)
     boxes = np.float32([[[2, 2, 10, 9], [1, 3, 12, 15], [0, 0, 0, 0]], [[0] * 4] * 3])
-    answers = {"masks": masks, "boxes": boxes, "num_detections": np.array([2, 0]), "scores": np.ones([2, 3])}
-    found = pasting_as_torchvision(lambda images: answers)(np.zeros([2, 16, 20, 3], np.uint8))
-    assert found["masks"].shape == (2, 3, 16, 20) and found["masks"].dtype == np.uint8
+    answers = {"masks": masks, "boxes": boxes, "scores": np.ones([2, 3])}
+    found = framing_as_torchvision(lambda images: answers)(np.zeros([2, 16, 20, 3], np.uint8))
     for place in (0, 1):
         expected = pasted_by_hand(masks[0, place], boxes[0, place], (16, 20))
-        np.testing.assert_array_equal(found["masks"][0, place], expected)
-    assert not found["masks"][0, 2].any() and not found["masks"][1].any()
-    assert found["scores"] is answers["scores"] and answers["masks"] is masks
+        pasted = paste(found["masks"][0, place], found["mask_boxes"][0, place], (16, 20))
+        np.testing.assert_array_equal(pasted, expected)
+    assert found["scores"] is answers["scores"] and found["boxes"] is boxes and answers["masks"] is masks
