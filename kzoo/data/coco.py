@@ -28,7 +28,7 @@ import numpy as np
 
 from kzoo.classes import CROWD
 from kzoo.data.class_names import check_classes, object_classes, pixel_classes
-from kzoo.data.faults import DataError, Faults, shortened
+from kzoo.data.faults import DataError, Faults, kind_of, shortened
 from kzoo.data.labels import labels_of_masks
 from kzoo.data.pictures import check_picture, read_picture
 from kzoo.data.segmentations import check_segmentation, to_rle
@@ -135,7 +135,7 @@ class Coco:
             for annotation in annotations if picture not in known else ():
                 told = f"{file.path}, annotation {annotation['id']}: no picture has its image_id"
                 told = f"{told} {shortened(annotation.get('image_id'))}; expected the id of one of `images`"
-                strays.add(f"image_id {picture}", told)
+                strays.add(f"image_id {picture}", told, "no_picture")
         if of_more:
             strays.close(len(file.pictures), strict=strict)
         folder = self._find_folder(name)
@@ -145,11 +145,12 @@ class Coco:
         for picture, size in zip(listed, sizes, strict=True):
             place = f"{file.path}, image {picture['id']} ({picture['file_name']})"
             if picture["id"] in seen:
-                faults.add(picture["file_name"], f"{place}: the id is there before; expected each id once")
+                told = f"{place}: the id is there before; expected each id once"
+                faults.add(picture["file_name"], told, "duplicate")
                 continue
             seen.add(picture["id"])
-            if isinstance(size, str):
-                faults.add(picture["file_name"], f"{place}: {size}")
+            if isinstance(size, DataError):
+                faults.add(picture["file_name"], f"{place}: {size}", size.kind)
                 continue
             rows = []
             for annotation in file.annotations.get(picture["id"], ()):
@@ -160,7 +161,7 @@ class Coco:
                     rows.append(self._read_annotation(annotation, file, size))
                 except ValueError as error:
                     told = f"{file.path}, annotation {annotation['id']}: {error}"
-                    faults.add(picture["file_name"], told)
+                    faults.add(picture["file_name"], told, kind_of(error))
             rows.sort(key=lambda row: row.crowd)  # it is stable
             kept.append((folder / picture["file_name"], size, rows))
         faults.close(len(listed), strict=strict)
@@ -197,7 +198,8 @@ class Coco:
         """What one annotation tells; a ValueError says what is wrong with it."""
         category, crowd = annotation.get("category_id"), annotation.get("iscrowd", 0)
         if type(category) is not int or category not in file.classes:
-            raise ValueError(f"category_id {shortened(category)}; expected the id of one of `categories`")
+            expected = "expected the id of one of `categories`"
+            raise DataError(f"category_id {shortened(category)}; {expected}", "unknown_class")
         if crowd not in (0, 1):
             raise ValueError(f"iscrowd {shortened(crowd)}; expected 0 or 1")
         box = _read_box(annotation.get("bbox"), size)
@@ -205,7 +207,12 @@ class Coco:
         area = _number(annotation.get("area"))
         if not 0 <= area < math.inf:
             area = (box[2] - box[0]) * (box[3] - box[1])
-        segmentation = check_segmentation(annotation.get("segmentation"), size) if self._masked else None
+        segmentation = None
+        if self._masked:
+            try:
+                segmentation = check_segmentation(annotation.get("segmentation"), size)
+            except ValueError as error:
+                raise DataError(str(error), "mask") from None
         return _Row(box, label, bool(crowd), area, segmentation)
 
     def _agreed_classes(self) -> tuple[str, ...]:
@@ -229,7 +236,8 @@ class Coco:
                 return folder
         raise DataError(
             f'{self.info.spec}: the pictures of split="{name}" are not to be found; expected '
-            f"{self._pictures[name][0]['file_name']} in {' or '.join(map(str, self._folders[name]))}"
+            f"{self._pictures[name][0]['file_name']} in {' or '.join(map(str, self._folders[name]))}",
+            "missing",
         )
 
 
@@ -244,19 +252,20 @@ def _find_files(spec: str, directory: Path) -> list[Path]:
     )
 
 
-def _check_picture(file: Path, folder: Path, picture: dict) -> tuple[int, int] | str:
+def _check_picture(file: Path, folder: Path, picture: dict) -> tuple[int, int] | DataError:
     """(height, width) of a picture, or what is wrong with it."""
     name = picture["file_name"]
     if not _is_within(name):
-        return f"file_name {name!r} leads out of {folder}; expected a path within it"
+        return DataError(f"file_name {name!r} leads out of {folder}; expected a path within it", "missing")
     try:
         height, width = check_picture(folder / name)
     except DataError as error:
-        return str(error)
+        return error
     told = picture.get("height") or height, picture.get("width") or width  # 0 is how some tools write nothing
     if told != (height, width):
         found = " x ".join(map(shortened, told[::-1]))
-        return f"says that its picture is {found}; expected {width} x {height}, the size of {folder / name}"
+        expected = f"{width} x {height}, the size of {folder / name}"
+        return DataError(f"says that its picture is {found}; expected {expected}", "size")
     return height, width
 
 
@@ -268,11 +277,12 @@ def _read_box(found: object, size: tuple[int, int]) -> tuple[float, float, float
     x, y, width, height = map(_number, found) if is_four else [math.nan] * 4
     told = f"bbox {shortened(found)}"
     if not all(map(math.isfinite, (x, y, width, height, x + width, y + height))):
-        raise ValueError(f"{told} is not of four finite numbers; expected [x, y, width, height] in pixels")
+        expected = "expected [x, y, width, height] in pixels"
+        raise DataError(f"{told} is not of four finite numbers; {expected}", "not_numbers")
     if width < 0 or height < 0:
-        raise ValueError(f"{told} is reversed; expected a width and a height above 0")
+        raise DataError(f"{told} is reversed; expected a width and a height above 0", "reversed")
     if width == 0 or height == 0:
-        raise ValueError(f"{told} has no area; expected a width and a height above 0")
+        raise DataError(f"{told} has no area; expected a width and a height above 0", "no_area")
     return clip_box(told, (x, y, x + width, y + height), size)
 
 

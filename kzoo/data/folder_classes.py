@@ -54,8 +54,8 @@ class FolderClasses:
         faults = Faults(f'{self.info.spec}, split "{name}"')
         kept = []
         for path, size in zip(listed, sizes, strict=True):
-            if isinstance(size, str):
-                faults.add(str(path), size)
+            if isinstance(size, DataError):
+                faults.add(str(path), str(size), size.kind)
             else:
                 kept.append((path, size))
         faults.close(len(listed), strict=strict)
@@ -78,12 +78,12 @@ class FolderClasses:
                 raise DataError(f"{told}; expected one at least, or no such folder")
 
 
-def _check(path: Path) -> tuple[int, int] | str:
+def _check(path: Path) -> tuple[int, int] | DataError:
     """(height, width) of a picture, or what is wrong with it."""
     try:
         return check_picture(path)
     except DataError as error:
-        return str(error)
+        return error
 
 
 def _classes_of(spec: str, directory: Path) -> dict[str, list[Path]]:

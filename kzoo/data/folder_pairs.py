@@ -110,14 +110,17 @@ def _pair(spec: str, image: Path, label: Path) -> list[Pair]:
     pairs = []
     for name in sorted(pictures.keys() | labels.keys(), key=natural):
         of_picture, of_label = pictures.get(name, []), labels.get(name, [])
-        fault = ""
+        fault = None
         if not of_picture:
-            fault = f"{of_label[0]}: its picture is missing; expected {image / name} with .png or the like"
+            told = f"{of_label[0]}: its picture is missing; expected {image / name} with .png or the like"
+            fault = DataError(told, "missing")
         elif not of_label:
-            fault = f"{of_picture[0]}: its label picture is missing; expected {label / name}.png"
+            told = f"{of_picture[0]}: its label picture is missing; expected {label / name}.png"
+            fault = DataError(told, "no_annotation")
         for found in (of_picture, of_label):
             if len(found) > 1:
-                fault = f"{found[0]}: there is {found[1].name} too; expected one picture of each name"
+                told = f"{found[0]}: there is {found[1].name} too; expected one picture of each name"
+                fault = DataError(told, "duplicate")
         pairs.append(Pair(name, *(None if fault else found[0] for found in (of_picture, of_label)), fault))
     return pairs
 

@@ -40,7 +40,7 @@ class Pair:
     name: str
     picture: Path | None = None
     label: Path | None = None
-    fault: str = ""
+    fault: DataError | None = None
 
 
 class Scan(NamedTuple):
@@ -120,18 +120,18 @@ def open_pairs(
         strict: whether a single fault is a DataError.
     """
 
-    def check(pair: Pair) -> tuple[int, int] | str:
+    def check(pair: Pair) -> tuple[int, int] | DataError:
         try:
             return pair.fault or _check(pair, class_of_value)
         except DataError as error:
-            return str(error)
+            return error
 
     with ThreadPoolExecutor() as pool:
         sizes = list(pool.map(check, pairs))
     kept = []
     for pair, size in zip(pairs, sizes, strict=True):
-        if isinstance(size, str):
-            faults.add(pair.name, size)
+        if isinstance(size, DataError):
+            faults.add(pair.name, str(size), size.kind)
         else:
             kept.append((pair, size))
     faults.close(len(pairs), strict=strict)
@@ -143,7 +143,8 @@ def open_pairs(
         values = read_values(path)
         labels = table[values]
         if (labels == _NO_CLASS).any():  # it was changed since it was looked through
-            raise DataError(_unknown(path, np.unique(values[labels == _NO_CLASS]).tolist(), class_of_value))
+            unknown = np.unique(values[labels == _NO_CLASS]).tolist()
+            raise DataError(_unknown(path, unknown, class_of_value), "unknown_class")
         return labels
 
     return Split(
@@ -163,10 +164,11 @@ def _check(pair: Pair, class_of_value: Mapping[int, int]) -> tuple[int, int]:
     size, values = scan_labels(pair.label)
     if size != (height, width):
         expected = f"{width} x {height}, the size of {pair.picture}"
-        raise DataError(f"{pair.label}: a picture of {size[1]} x {size[0]} pixels; expected {expected}")
+        told = f"{pair.label}: a picture of {size[1]} x {size[0]} pixels; expected {expected}"
+        raise DataError(told, "size")
     unknown = sorted(values - class_of_value.keys())
     if unknown:
-        raise DataError(_unknown(pair.label, unknown, class_of_value))
+        raise DataError(_unknown(pair.label, unknown, class_of_value), "unknown_class")
     return size
 
 

@@ -189,7 +189,8 @@ def check_name(where: str, argument: str, value: object, known: Iterable[str]) -
     try:
         check_choice(argument, value, known)
     except ValueError as error:
-        raise DataError(f"{where}: {error}") from None
+        kind = "unknown_class" if argument == "class" else "annotation"
+        raise DataError(f"{where}: {error}", kind) from None
 
 
 def check_split(info: Info, name: str) -> None:
@@ -225,14 +226,15 @@ def clip_box(
         size: height and width of the picture.
 
     Raises:
-        ValueError: it lies farther outside.
+        DataError: it lies farther outside.
     """
     height, width = size
     x1, y1, x2, y2 = box
     left, top, right, bottom = max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
     farthest = max(-x1, -y1, x2 - width, y2 - height)
     if farthest > ROUNDING or left >= right or top >= bottom:
-        raise ValueError(f"{told} lies outside its picture; expected it within {width} x {height} pixels")
+        expected = f"expected it within {width} x {height} pixels"
+        raise DataError(f"{told} lies outside its picture; {expected}", "outside")
     return left, top, right, bottom
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data.class_names import read_lines, written_classes
-from kzoo.data.faults import DataError, Faults
+from kzoo.data.faults import DataError, Faults, kind_of
 from kzoo.data.pictures import EXTENSIONS, check_picture, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, clip_box, draw_splits
 
@@ -81,16 +81,18 @@ class Voc:
         faults = Faults(f'{self.info.spec}, split "{name}"')
         for picture, times in Counter(self._ids[name]).items():
             if times > 1:
-                faults.add(picture, f"{picture} is listed {times} times in the split; expected once")
+                faults.add(
+                    picture, f"{picture} is listed {times} times in the split; expected once", "duplicate"
+                )
         index = index_pictures(self._picture_folder)
         with ThreadPoolExecutor(_THREADS) as pool:
             found = list(pool.map(lambda picture: self._find_picture(picture, index), ids))
         paths, sizes, boxes, classes = [], [], [], []
         for picture, path_and_size in zip(ids, found, strict=True):
             if picture in self._annotations:
-                self._check_names(self._annotations[picture])
-            if isinstance(path_and_size, str):
-                faults.add(picture, path_and_size)
+                self._check_names(picture, faults)
+            if isinstance(path_and_size, DataError):
+                faults.add(picture, str(path_and_size), path_and_size.kind)
                 continue
             path, size = path_and_size
             picture_boxes, picture_classes = self._read_objects(picture, size, faults)
@@ -108,37 +110,42 @@ class Voc:
             read=lambda index: read_picture(paths[index]),
         )
 
-    def _find_picture(self, picture: str, index: dict[str, list[Path]]) -> tuple[Path, tuple[int, int]] | str:
+    def _find_picture(
+        self, picture: str, index: dict[str, list[Path]]
+    ) -> tuple[Path, tuple[int, int]] | DataError:
         """The picture's path and (height, width), or what is wrong with it or its annotation as a whole."""
         annotation = self._annotations.get(picture)
         if annotation is None:
             path = self._annotation_folder / f"{picture}.xml"
-            return (
-                f"{path}: there is no such file; expected the annotation of {picture}, which the split lists"
-            )
+            expected = f"the annotation of {picture}, which the split lists"
+            return DataError(f"{path}: there is no such file; expected {expected}", "no_annotation")
         if annotation.fault:
-            return f"{annotation.path}: {annotation.fault}; expected a Pascal VOC annotation"
+            return DataError(f"{annotation.path}: {annotation.fault}; expected a Pascal VOC annotation")
         path = _match_picture(picture, annotation.filename, index)
         if path is None:
             expected = annotation.filename or f"{picture}.jpg"
-            return f"{annotation.path}: its picture is missing; expected {self._picture_folder / expected}"
+            expected = self._picture_folder / expected
+            return DataError(f"{annotation.path}: its picture is missing; expected {expected}", "missing")
         try:
             size = check_picture(path)
         except DataError as error:
-            return str(error)
+            return error
         if annotation.size not in (None, size):
             (height, width), (real_height, real_width) = annotation.size, size
-            return (
-                f"{annotation.path}: says that its picture is {width} x {height}; "
-                f"expected {real_width} x {real_height}, the size of {path}"
-            )
+            told = f"{annotation.path}: says that its picture is {width} x {height}"
+            expected = f"{real_width} x {real_height}, the size of {path}"
+            return DataError(f"{told}; expected {expected}", "size")
         return path, size
 
-    def _check_names(self, annotation: _Annotation) -> None:
+    def _check_names(self, picture: str, faults: Faults) -> None:
+        annotation = self._annotations[picture]
         for number, (name, _) in enumerate(annotation.objects, 1):
-            if name:
+            if name and name not in self.info.classes:
                 place = f"{annotation.path}, object {number} (the classes are from {self._classes_from})"
-                check_name(place, "class", name, self.info.classes)
+                try:
+                    check_name(place, "class", name, self.info.classes)
+                except DataError as error:
+                    faults.refuse(picture, error)
 
     def _read_objects(
         self, picture: str, size: tuple[int, int], faults: Faults
@@ -147,30 +154,33 @@ class Voc:
         annotation = self._annotations[picture]
         boxes, classes = [], []
         for number, (name, sides) in enumerate(annotation.objects, 1):
+            if name and name not in self.info.classes:
+                continue  # _check_names told of it
             try:
                 if not name:
                     raise ValueError("an object without a name; expected its class in <name>")
                 boxes.append(_read_box(sides, size))
                 classes.append(self.info.classes.index(name))
             except ValueError as error:
-                faults.add(picture, f"{annotation.path}, object {number} ({name or 'nameless'}): {error}")
+                told = f"{annotation.path}, object {number} ({name or 'nameless'}): {error}"
+                faults.add(picture, told, kind_of(error))
         return np.array(boxes, np.float32).reshape(-1, 4), np.array(classes, np.int32)
 
 
 def _read_box(texts: tuple[str, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A box of VOC as continuous xyxy inside a picture of `size`; a ValueError says what is wrong with it."""
+    """A box of VOC as continuous xyxy inside a picture of `size`; a DataError says what is wrong with it."""
     told = f"box ({', '.join(f'{side} {text!r}' for side, text in zip(_SIDES, texts, strict=True))})"
     told = told.replace("'", "")
     try:
         xmin, ymin, xmax, ymax = (float(text) for text in texts)
     except ValueError:
-        raise ValueError(f"{told} is not of numbers; expected four numbers of pixels") from None
+        raise DataError(f"{told} is not of numbers; expected four numbers of pixels", "not_numbers") from None
     if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
-        raise ValueError(f"{told} is not finite; expected four numbers of pixels")
+        raise DataError(f"{told} is not finite; expected four numbers of pixels", "not_numbers")
     if xmax < xmin or ymax < ymin:
-        raise ValueError(f"{told} is reversed; expected xmin < xmax and ymin < ymax")
+        raise DataError(f"{told} is reversed; expected xmin < xmax and ymin < ymax", "reversed")
     if xmax == xmin or ymax == ymin:
-        raise ValueError(f"{told} has no area; expected xmin < xmax and ymin < ymax")
+        raise DataError(f"{told} has no area; expected xmin < xmax and ymin < ymax", "no_area")
     return clip_box(told, (xmin - 1, ymin - 1, xmax, ymax), size)
 
 

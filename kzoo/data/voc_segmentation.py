@@ -77,17 +77,20 @@ class VocSegmentation:
         for picture in ids:
             times = listed[picture]
             if times > 1:
-                faults.add(picture, f"{picture} is listed {times} times in the split; expected once")
+                faults.add(
+                    picture, f"{picture} is listed {times} times in the split; expected once", "duplicate"
+                )
         pairs = [self._pair(picture, pictures) for picture in ids]
         return open_pairs(name, pairs, self._class_of_value, faults, strict=strict)
 
     def _pair(self, name: str, pictures: dict[str, list[Path]]) -> Pair:
         picture, label = (next(iter(index.get(name, ())), None) for index in (pictures, self._labels))
-        fault = ""
-        for path, file in (
-            (label, self._label_folder / f"{name}.png"),
-            (picture, self._picture_folder / f"{name}.jpg"),
+        fault = None
+        for path, file, kind in (
+            (label, self._label_folder / f"{name}.png", "no_annotation"),
+            (picture, self._picture_folder / f"{name}.jpg", "missing"),
         ):
             if path is None:
-                fault = f"{file}: there is no such file; expected one for {name}, which the split lists"
+                told = f"{file}: there is no such file; expected one for {name}, which the split lists"
+                fault = DataError(told, kind)
         return Pair(name, picture, label, fault)
