@@ -30,7 +30,7 @@ from kzoo.classes import CROWD
 from kzoo.data.class_names import check_classes, object_classes, pixel_classes
 from kzoo.data.faults import DataError, Faults, kind_of, shortened
 from kzoo.data.labels import labels_of_masks
-from kzoo.data.pictures import check_picture, read_picture
+from kzoo.data.pictures import MAX_PIXELS, check_picture, read_picture
 from kzoo.data.segmentations import check_segmentation, to_rle
 from kzoo.data.source import (
     MASKED,
@@ -75,6 +75,7 @@ class Coco:
         task: what is to be learnt: it tells whether masks are looked at.
         classes: names in the order of their numbers, with or without "background" in front where it is about
             pixels; by default the categories of the files.
+        max_pixels: the most that a picture may have.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class Coco:
         *,
         task: str | None = None,
         classes: tuple[str, ...] | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
+        self._max_pixels = max_pixels
         self._masked = task in MASKED
         self._pixels = task == "segmentation"
         self._files: dict[str, _File] = {}  # by split
@@ -140,7 +143,7 @@ class Coco:
             strays.close(len(file.pictures), strict=strict)
         folder = self._find_folder(name)
         with ThreadPoolExecutor(_THREADS) as pool:
-            sizes = list(pool.map(partial(_check_picture, file.path, folder), listed))
+            sizes = list(pool.map(partial(_check_picture, folder, self._max_pixels), listed))
         seen, seen_annotations, kept = set(), set(), []
         for picture, size in zip(listed, sizes, strict=True):
             place = f"{file.path}, image {picture['id']} ({picture['file_name']})"
@@ -188,7 +191,7 @@ class Coco:
             crowd_classes=tuple(np.array([row.label for row in one if row.crowd], np.int32) for one in rows),
             names=tuple(map(str, paths)),
             sizes=sizes,
-            read=lambda index: read_picture(paths[index]),
+            read=lambda index: read_picture(paths[index], max_pixels=self._max_pixels),
             read_masks=read_masks if self._masked else None,
             read_labels=read_labels if self._pixels else None,
             areas=tuple(np.array([row.area for row in one], np.float32) for one in rows),
@@ -252,13 +255,13 @@ def _find_files(spec: str, directory: Path) -> list[Path]:
     )
 
 
-def _check_picture(file: Path, folder: Path, picture: dict) -> tuple[int, int] | DataError:
+def _check_picture(folder: Path, max_pixels: int, picture: dict) -> tuple[int, int] | DataError:
     """(height, width) of a picture, or what is wrong with it."""
     name = picture["file_name"]
     if not _is_within(name):
         return DataError(f"file_name {name!r} leads out of {folder}; expected a path within it", "missing")
     try:
-        height, width = check_picture(folder / name)
+        height, width = check_picture(folder / name, max_pixels=max_pixels)
     except DataError as error:
         return error
     told = picture.get("height") or height, picture.get("width") or width  # 0 is how some tools write nothing

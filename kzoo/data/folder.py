@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from kzoo.data.class_names import written_classes
 from kzoo.data.faults import DataError
-from kzoo.data.pictures import EXTENSIONS
+from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS
 from kzoo.data.source import Source, check_name
 
 _OPTIONS = ("image", "label", "values")
@@ -34,7 +34,13 @@ class Names(NamedTuple):
     origin: str
 
 
-def open_folder(spec: str, where: str, task: str | None, classes: tuple[str, ...] | None) -> Source:
+def open_folder(
+    spec: str,
+    where: str,
+    task: str | None,
+    classes: tuple[str, ...] | None,
+    max_pixels: int = MAX_PIXELS,
+) -> Source:
     """The source behind `"folder:..."`.
 
     Args:
@@ -43,6 +49,7 @@ def open_folder(spec: str, where: str, task: str | None, classes: tuple[str, ...
         task: what is to be learnt, as far as that is known.
         classes: names in the order of their numbers; by default those of classes.txt or labels.txt in DIR, or
             what the folders or the values are called.
+        max_pixels: the most that a picture may have.
 
     Raises:
         DataError: there is no such directory, or nothing of either kind in it.
@@ -62,14 +69,14 @@ def open_folder(spec: str, where: str, task: str | None, classes: tuple[str, ...
     image, label = options.get("image", "image"), options.get("label", "label")
     places = [directory, *folders(directory)]
     if options or any((place / side).is_dir() for place in places for side in (image, label)):
-        return FolderPairs(spec, directory, image, label, options.get("values"), named)
+        return FolderPairs(spec, directory, image, label, options.get("values"), named, max_pixels)
     if task == "segmentation":
         there = ", ".join(path.name for path in folders(directory)) or "no folder"
         raise DataError(
             f"{spec}: task={task!r} takes pictures and label pictures, but {directory} has neither image nor "
             f"label, but {there}; expected both, or their names, as in '{spec},image=raw,label=masks'"
         )
-    return FolderClasses(spec, directory, named)
+    return FolderClasses(spec, directory, named, max_pixels)
 
 
 def _read_options(spec: str, where: str) -> tuple[Path, dict[str, str]]:

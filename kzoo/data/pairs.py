@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from kzoo.data.faults import DataError, Faults
-from kzoo.data.pictures import FORMATS, check_picture, read_picture, told_of
+from kzoo.data.orientation import turn_pixels
+from kzoo.data.pictures import MAX_PIXELS, check_picture, open_picture, read_picture, told_of, turn_left
 from kzoo.data.source import Split
 
 IGNORED = 255  # the value of pixels without a class
@@ -50,20 +51,22 @@ class Scan(NamedTuple):
     values: frozenset[int]
 
 
-def read_values(path: Path) -> np.ndarray:
-    """The values of a label picture's pixels: uint8 or uint16 [H, W].
+def read_values(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The values of a label picture's pixels as seen: uint8 or uint16 [H, W].
+
+    Args:
+        path: the file.
+        max_pixels: the most that it may have.
 
     Raises:
         DataError: it is no whole picture, or one of colours. Names the file.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            if picture.format in ("JPEG", "MPO"):
-                raise DataError("a JPEG, which does not keep values exactly")
-            picture.load()
-            return _values(picture)
-    except Exception as error:  # as in read_picture
-        raise DataError(f"{path}: {told_of(error)}; expected {_EXPECTED}") from error
+    with open_picture(path, max_pixels, _EXPECTED) as picture:
+        if picture.format in ("JPEG", "MPO"):
+            raise DataError("a JPEG, which does not keep values exactly")
+        orientation = turn_left(picture)
+        picture.load()
+        return turn_pixels(_values(picture), orientation)
 
 
 def _values(picture: Image.Image) -> np.ndarray:
@@ -84,7 +87,7 @@ def _values(picture: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(channels[..., 0])
 
 
-def scan_labels(path: Path) -> Scan:
+def scan_labels(path: Path, max_pixels: int = MAX_PIXELS) -> Scan:
     """The size of a label picture, and the values that occur in it; raises as `read_values`.
 
     A file that has not changed since is not decoded again.
@@ -93,12 +96,12 @@ def scan_labels(path: Path) -> Scan:
         state = path.stat()
     except OSError as error:
         raise DataError(f"{path}: {told_of(error)}; expected {_EXPECTED}") from error
-    return _scan(path, state.st_mtime_ns, state.st_size)
+    return _scan(path, max_pixels, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=2**16)
-def _scan(path: Path, _time: int, _size: int) -> Scan:
-    values = read_values(path)
+def _scan(path: Path, max_pixels: int, _time: int, _size: int) -> Scan:
+    values = read_values(path, max_pixels)
     return Scan(values.shape, frozenset(np.flatnonzero(np.bincount(values.reshape(-1))).tolist()))
 
 
@@ -109,6 +112,7 @@ def open_pairs(
     faults: Faults,
     *,
     strict: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Split:
     """A split of the faultless pairs. All label pictures are looked through, and none is kept.
 
@@ -118,11 +122,12 @@ def open_pairs(
         class_of_value: the class that a value stands for, -1 for one that is ignored.
         faults: to be told; this closes them.
         strict: whether a single fault is a DataError.
+        max_pixels: the most that a picture may have.
     """
 
     def check(pair: Pair) -> tuple[int, int] | DataError:
         try:
-            return pair.fault or _check(pair, class_of_value)
+            return pair.fault or _check(pair, class_of_value, max_pixels)
         except DataError as error:
             return error
 
@@ -140,7 +145,7 @@ def open_pairs(
 
     def read_labels(index: int) -> np.ndarray:
         path = kept[index][0].label
-        values = read_values(path)
+        values = read_values(path, max_pixels)
         labels = table[values]
         if (labels == _NO_CLASS).any():  # it was changed since it was looked through
             unknown = np.unique(values[labels == _NO_CLASS]).tolist()
@@ -153,15 +158,15 @@ def open_pairs(
         classes=(np.zeros(0, np.int32),) * len(kept),
         names=tuple(str(pair.picture) for pair, _ in kept),
         sizes=tuple(size for _, size in kept),
-        read=lambda index: read_picture(kept[index][0].picture),
+        read=lambda index: read_picture(kept[index][0].picture, max_pixels=max_pixels),
         read_labels=read_labels,
     )
 
 
-def _check(pair: Pair, class_of_value: Mapping[int, int]) -> tuple[int, int]:
+def _check(pair: Pair, class_of_value: Mapping[int, int], max_pixels: int) -> tuple[int, int]:
     """Height and width of both pictures; a DataError says what is wrong with them."""
-    height, width = check_picture(pair.picture)
-    size, values = scan_labels(pair.label)
+    height, width = check_picture(pair.picture, max_pixels=max_pixels)
+    size, values = scan_labels(pair.label, max_pixels)
     if size != (height, width):
         expected = f"{width} x {height}, the size of {pair.picture}"
         told = f"{pair.label}: a picture of {size[1]} x {size[0]} pixels; expected {expected}"

@@ -12,6 +12,7 @@ from kzoo.data import augmentation, source
 from kzoo.data.augmentation import Augmentation
 from kzoo.data.faults import DataError
 from kzoo.data.masks import MASK_SIZE
+from kzoo.data.pictures import MAX_PIXELS
 from kzoo.data.reading import reader
 from kzoo.data.resize import RESIZES, working_size
 from kzoo.tasks import TASKS
@@ -35,6 +36,7 @@ def load(
     classes: Sequence[str] | None = None,
     strict: bool = False,
     border_sigma: float | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> tf.data.Dataset:
     """Pictures with what is in them, as batches to train on or to evaluate with.
 
@@ -60,6 +62,8 @@ def load(
         border_sigma: for "segmentation" of data that tells instances apart: there are `borders`, as wide as
             this many pixels of `images`, and a line of background where two instances touch. U-Net's authors
             took 5.0. Where augmentation zooms, pixels are those at the geometric mean of its factors.
+        max_pixels: the most that a picture file may have. One of more is a fault in the data: its header is
+            read, and it is not decoded.
 
     Returns:
         Batches whose number is known (`len`), each a dict with
@@ -100,7 +104,7 @@ def load(
     """
     _check(image_size, batch_size, resize, shuffle, seed)
     _check_extras(task, augment, border_sigma)
-    opened = source.open_source(spec, task=task, classes=classes, seed=seed)
+    opened = source.open_source(spec, task=task, classes=classes, seed=seed, max_pixels=max_pixels)
     pictures = source.open_split(opened, split, strict=strict)
     if task not in ("detection", "instance_segmentation"):
         pictures = _without_crowds(pictures)

@@ -15,9 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
-from kzoo.checks import check_choice
+from kzoo.checks import check_choice, check_integer
 from kzoo.data.class_names import check_classes
 from kzoo.data.faults import DataError
+from kzoo.data.pictures import MAX_PIXELS
 from kzoo.tasks import TASKS
 
 MASKED = ("segmentation", "instance_segmentation")  # the tasks that are about the pixels of each object
@@ -99,7 +100,12 @@ class Source(Protocol):
 
 
 def open_source(
-    spec: str, *, task: str | None = None, classes: Sequence[str] | None = None, seed: int = 0
+    spec: str,
+    *,
+    task: str | None = None,
+    classes: Sequence[str] | None = None,
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
 ) -> Source:
     """Opens the data that a spec such as `"shapes"`, `"voc:DIR"`, `"coco:DIR"` or `"folder:DIR"` names.
 
@@ -109,10 +115,12 @@ def open_source(
             can teach.
         classes: names in the order of their numbers; by default the source's own.
         seed: for data that is drawn; files do not depend on it.
+        max_pixels: the most that a picture may have; a file of more is a fault, seen before it is decoded.
 
     Raises:
         DataError: an unknown scheme, a task that the source cannot teach, or no data where it should be.
     """
+    check_integer("max_pixels", max_pixels, least=1)
     if not isinstance(spec, str):
         raise DataError(f"the data must be named by text such as 'shapes' or 'voc:DIR', got {spec!r}")
     scheme, _, where = spec.partition(":")
@@ -124,7 +132,7 @@ def open_source(
         check_name(spec, "task", task, TASKS)
     if classes is not None:
         classes = check_classes(classes, "classes")
-    source = _SCHEMES[scheme](spec, where, task, classes, seed)
+    source = _SCHEMES[scheme](spec, where, task, classes, seed, max_pixels)
     if task is not None and task not in source.info.tasks:
         teaches = ", ".join(source.info.tasks)
         masks = ", for no masks are read from it" if task in MASKED else ""
@@ -239,7 +247,7 @@ def clip_box(
 
 
 def _open_shapes(
-    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
 ) -> Source:
     from kzoo.data.shapes import Shapes
 
@@ -249,7 +257,9 @@ def _open_shapes(
     return Shapes(spec, most=int(where) if where else None, task=task, classes=classes, seed=seed)
 
 
-def _open_voc(spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int) -> Source:
+def _open_voc(
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
+) -> Source:
     from kzoo.data.voc import Voc, find_annotations, has_labels
     from kzoo.data.voc_segmentation import VocSegmentation
 
@@ -258,19 +268,21 @@ def _open_voc(spec: str, where: str, task: str | None, classes: tuple[str, ...] 
     directory = _folder(spec, where, "a directory in the layout of Pascal VOC")
     pixels_only = task is None and has_labels(directory) and not find_annotations(directory)
     if task == "segmentation" or pixels_only:
-        return VocSegmentation(spec, directory, classes=classes)
-    return Voc(spec, directory, classes=classes)
+        return VocSegmentation(spec, directory, classes=classes, max_pixels=max_pixels)
+    return Voc(spec, directory, classes=classes, max_pixels=max_pixels)
 
 
 def _open_folder(
-    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
 ) -> Source:
     from kzoo.data.folder import open_folder
 
-    return open_folder(spec, where, task, classes)
+    return open_folder(spec, where, task, classes, max_pixels)
 
 
-def _open_coco(spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int) -> Source:
+def _open_coco(
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
+) -> Source:
     from kzoo.data.coco import Coco
 
     if not where:
@@ -282,9 +294,10 @@ def _open_coco(spec: str, where: str, task: str | None, classes: tuple[str, ...]
         raise DataError(f"{spec!r} lacks the {missing} the comma; expected 'coco:INSTANCES.json,IMAGE_DIR'")
     if not comma or Path(where).expanduser().is_dir():
         directory = _folder(spec, where, "a directory with instances_SPLIT.json, or INSTANCES.json,IMAGE_DIR")
-        return Coco(spec, directory, task=task, classes=classes)
+        return Coco(spec, directory, task=task, classes=classes, max_pixels=max_pixels)
     directory = _folder(spec, pictures, "the directory of the pictures behind the comma")
-    return Coco(spec, directory, Path(file).expanduser(), task=task, classes=classes)
+    file = Path(file).expanduser()
+    return Coco(spec, directory, file, task=task, classes=classes, max_pixels=max_pixels)
 
 
 def _folder(spec: str, where: str, expected: str) -> Path:

@@ -32,7 +32,7 @@ import numpy as np
 
 from kzoo.data.class_names import read_lines, written_classes
 from kzoo.data.faults import DataError, Faults, kind_of
-from kzoo.data.pictures import EXTENSIONS, check_picture, read_picture
+from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS, check_picture, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, clip_box, draw_splits
 
 LABELS = "SegmentationClass"  # the folder of label pictures
@@ -57,9 +57,18 @@ class Voc:
         spec: the text that messages call it by.
         directory: which must be there.
         classes: names in the order of their numbers; by default those of the directory.
+        max_pixels: the most that a picture may have.
     """
 
-    def __init__(self, spec: str, directory: Path, *, classes: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        spec: str,
+        directory: Path,
+        *,
+        classes: tuple[str, ...] | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self._max_pixels = max_pixels
         folder, paths = first_folder(directory / "Annotations", directory), find_annotations(directory)
         if not paths:
             raise DataError(f"{spec}: there is no annotation in {folder}; expected files NAME.xml")
@@ -107,7 +116,7 @@ class Voc:
             classes=tuple(classes),
             names=tuple(str(path) for path in paths),
             sizes=tuple(sizes),
-            read=lambda index: read_picture(paths[index]),
+            read=lambda index: read_picture(paths[index], max_pixels=self._max_pixels),
         )
 
     def _find_picture(
@@ -127,7 +136,7 @@ class Voc:
             expected = self._picture_folder / expected
             return DataError(f"{annotation.path}: its picture is missing; expected {expected}", "missing")
         try:
-            size = check_picture(path)
+            size = check_picture(path, max_pixels=self._max_pixels)
         except DataError as error:
             return error
         if annotation.size not in (None, size):

@@ -80,7 +80,9 @@ def test_label_pictures_are_looked_through_once_and_only_if_it_matters(pairs, mo
     for number in range(4):
         pairs.put(str(number), [[0, 1]])
     read, scanned = label_pictures.read_values, []
-    monkeypatch.setattr(label_pictures, "read_values", lambda path: scanned.append(path.name) or read(path))
+    monkeypatch.setattr(
+        label_pictures, "read_values", lambda path, *rest: scanned.append(path.name) or read(path, *rest)
+    )
     for options, others in (("", {"classes": ["1", "0"]}), ("", {"classes": ["a"]}), (",values=0:0+1:1", {})):
         assert pairs.open(options, **others).info.splits["all"] == 4
         assert not scanned
