@@ -1,4 +1,4 @@
-"""`kzoo data` at the command line: what there is, whether it can be learnt from, and the same as another kind.
+"""`kzoo data` at the command line: what there is, what is wrong with it, and the same as another kind.
 
 Every command is a function here, as in `kzoo.cli`. What reads pictures is imported inside the commands.
 """

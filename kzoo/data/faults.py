@@ -36,6 +36,8 @@ KINDS = {
     "outside": "boxes outside their picture",
     "not_numbers": "boxes that are not of finite numbers",
     "mask": "faulty masks",
+    "split": "splits that cannot be read",
+    "two_splits": "pictures in two splits",
 }
 
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
@@ -86,6 +88,14 @@ def collected() -> Iterator[list[Fault]]:
         _collected.reset(before)
 
 
+def refuse(picture: str, error: DataError) -> None:
+    """Raises an error about the data as a whole, unless faults are collected: then it is one of them."""
+    collector = _collected.get()
+    if collector is None:
+        raise error
+    collector.append(Fault(picture, str(error), error.kind))
+
+
 def kind_of(error: Exception) -> str:
     """What kind of fault an error tells of."""
     return getattr(error, "kind", "annotation")
@@ -123,12 +133,6 @@ class Faults:
             kind: one of `KINDS`.
         """
         self.found.append(Fault(picture, told, kind))
-
-    def refuse(self, picture: str, error: DataError) -> None:
-        """Raises an error that is about the data as a whole, unless faults are collected: then it is one."""
-        if _collected.get() is None:
-            raise error
-        self.add(picture, str(error), error.kind)
 
     def close(self, pictures: int, *, strict: bool = False) -> None:
         """Tells what was found: nothing when there is no fault, a `DataWarning` when there are few.

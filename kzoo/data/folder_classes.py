@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.data.faults import DataError, Faults
+from kzoo.data.faults import DataError, Faults, refuse
 from kzoo.data.folder import SPLITS, Names, files, folders, in_order, is_picture, natural
 from kzoo.data.pictures import MAX_PIXELS, check_picture, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, draw_splits
@@ -80,7 +80,8 @@ class FolderClasses:
         for folder in sorted(missing):
             if not any(isinstance(_check(path, self._max_pixels), tuple) for path in files(folder)):
                 told = f"{self.info.spec}: no picture of {folder} can be read"
-                raise DataError(f"{told}; expected one at least, or no such folder")
+                error = DataError(f"{told}; expected one at least, or no such folder", "unreadable")
+                refuse(str(folder), error)
 
 
 def _check(path: Path, max_pixels: int) -> tuple[int, int] | DataError:

@@ -128,10 +128,10 @@ def open_picture(
             width, height = picture.size
             if max_pixels is not None and width * height > max_pixels:
                 of = f"a picture of {width} x {height} pixels, which is more than max_pixels={max_pixels}"
-                raise DataError(of)
+                raise DataError(of, "too_large")
             yield picture
     except Exception as error:  # on broken files Pillow raises nearly anything, down to IndexError
-        raise DataError(f"{path}: {told_of(error)}; expected {expected}") from error
+        raise DataError(f"{path}: {told_of(error)}; expected {expected}", _kind_of(error)) from error
 
 
 def _opened(file) -> ImageFile.ImageFile:
@@ -186,6 +186,15 @@ def _tail(path: str | Path) -> bytes:
     with open(path, "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
         return file.read()
+
+
+def _kind_of(error: Exception) -> str:
+    """What kind of fault it is (`kzoo.data.faults`) that a picture cannot be read because of an error."""
+    if isinstance(error, FileNotFoundError):
+        return "missing"
+    if isinstance(error, DataError) and error.kind == "too_large":
+        return error.kind
+    return "truncated" if isinstance(error, EOFError) or "truncated" in str(error).lower() else "unreadable"
 
 
 def told_of(error: Exception) -> str:
