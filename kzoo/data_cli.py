@@ -4,13 +4,19 @@ Every command is a function here, as in `kzoo.cli`. What reads pictures is impor
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 import kzoo.data
-from kzoo.checks import check_choice
+from kzoo.checks import check_choice, check_directory
 from kzoo.command_line import errors_told
+from kzoo.tasks import TASKS
+
+if TYPE_CHECKING:
+    from kzoo.data.report import Report
 
 Spec = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SPEC")]
 
@@ -35,8 +41,51 @@ def info(spec: Spec) -> None:
         print(f"{name:<{width}}  {', '.join(values)}")
 
 
+def check(
+    spec: Spec,
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK", help_behavior_hint="")] = None,
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None,
+) -> None:
+    """Reads everything once and reports what there is, and every fault with its file and place.
+
+    Faults are what cannot be learnt from, such as broken pictures and boxes without area, and pictures that
+    are there twice, above all in two splits. With a fault the exit status is 1.
+
+    Args:
+        spec: the data, such as shapes, voc:DIR, coco:DIR or folder:DIR.
+        task: as what it is read: instance_segmentation looks at masks, segmentation at the class of each
+            pixel. By default at masks if there are any, else at boxes, else at pixels.
+        json: print the report as JSON.
+        output: the directory to write distributions.png and gallery.png to.
+    """
+    if task is not None:
+        with errors_told("kzoo data", status=2):
+            check_choice("task", task, TASKS)
+    if output is not None:
+        check_directory(output, "output")  # first, because reading takes long
+    from kzoo.data.check import check
+
+    report = check(spec, task)
+    print(dumps(report.as_json(), indent=2) if json else report.as_text())
+    if output is not None:
+        _draw(report, output)
+    if report.faults:
+        raise SystemExit(1)
+
+
+def _draw(report: "Report", output: Path) -> None:
+    """The pictures of a report; none where no picture can be read."""
+    from kzoo.visualize import distributions, gallery
+
+    if any(len(one.sizes) for one in report.tallies.values()):
+        output.mkdir(parents=True, exist_ok=True)
+        distributions(report.tallies, report.info.classes, output / "distributions.png")
+        gallery(report.splits, report.info.classes, output / "gallery.png")
+
+
 DESCRIPTION = "Pictures and what is in them: what there is, and what is wrong with it."
-COMMANDS = {"info": info}
+COMMANDS = {"info": info, "check": check}
 
 
 def data() -> None:
