@@ -20,7 +20,8 @@ from typing import NamedTuple
 from kzoo.data.class_names import written_classes
 from kzoo.data.faults import DataError
 from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS
-from kzoo.data.source import Source, check_name
+from kzoo.data.source import Source
+from kzoo.data.spec_options import read_options
 
 _OPTIONS = ("image", "label", "values")
 SPLITS = ("train", "val", "test")  # what splits are called, in their order; there may be others
@@ -57,7 +58,7 @@ def open_folder(
     from kzoo.data.folder_classes import FolderClasses
     from kzoo.data.folder_pairs import FolderPairs
 
-    directory, options = _read_options(spec, where)
+    directory, options = read_options(spec, where, _OPTIONS, "directory")
     if not directory.is_dir():
         found = "is not a directory" if directory.exists() else "does not exist"
         expected = "a directory with classes as folders, or with image and label"
@@ -77,22 +78,6 @@ def open_folder(
             f"label, but {there}; expected both, or their names, as in '{spec},image=raw,label=masks'"
         )
     return FolderClasses(spec, directory, named, max_pixels)
-
-
-def _read_options(spec: str, where: str) -> tuple[Path, dict[str, str]]:
-    """The directory, whose name may have commas, and the options behind it."""
-    options = {}
-    while not Path(where).expanduser().is_dir() and (match := re.fullmatch(r"(.*),([^,=/]*)=([^,]*)", where)):
-        where, option, value = match.groups()
-        check_name(spec, "option", option.strip(), _OPTIONS)
-        if option.strip() in options:
-            raise DataError(f"{spec!r} has the option {option.strip()} twice; expected once")
-        if not value.strip():
-            raise DataError(f"{spec!r} has nothing behind {option.strip()}=; expected what it is to be")
-        options[option.strip()] = value.strip()
-    if not where:
-        raise DataError(f"{spec!r} lacks the directory; expected 'folder:DIR'")
-    return Path(where).expanduser(), options
 
 
 def folders(directory: Path) -> list[Path]:

@@ -272,6 +272,14 @@ def _open_voc(
     return Voc(spec, directory, classes=classes, max_pixels=max_pixels)
 
 
+def _open_csv(
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
+) -> Source:
+    from kzoo.data.csv_boxes import open_csv
+
+    return open_csv(spec, where, task, classes, max_pixels)
+
+
 def _open_folder(
     spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
 ) -> Source:
@@ -308,4 +316,10 @@ def _folder(spec: str, where: str, expected: str) -> Path:
     return directory
 
 
-_SCHEMES = {"shapes": _open_shapes, "voc": _open_voc, "coco": _open_coco, "folder": _open_folder}
+_SCHEMES = {
+    "shapes": _open_shapes,
+    "voc": _open_voc,
+    "coco": _open_coco,
+    "folder": _open_folder,
+    "csv": _open_csv,
+}

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.data.class_names import read_lines, written_classes
+from kzoo.data.class_names import found_classes, read_lines, written_classes
 from kzoo.data.faults import DataError, Faults, kind_of
 from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS, check_picture, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, clip_box, draw_splits
@@ -294,8 +294,8 @@ def _choose_classes(
     if written:
         names, path = written
         return names, str(path)
-    count = Counter(name for one in annotations for name, _ in one.objects if name)
-    if not count:
+    found = found_classes(name for one in annotations for name, _ in one.objects if name)
+    if not found:
         faults = [f"{one.path}: {one.fault}" for one in annotations if one.fault][:1]
         raise DataError("; ".join([f"{spec}: no annotation has an object with a class", *faults]))
-    return tuple(sorted(count, key=lambda name: (-count[name], name))), "the annotations"
+    return found, "the annotations"
