@@ -95,8 +95,9 @@ def orientation_of_annotation(
         `orientation`, or 1 where the annotation is of the picture as seen, or of another picture.
     """
     stored = turn_size(size, orientation)
-    return orientation if _fits(told, stored) and not _fits(told, size) else 1
+    return orientation if fits(told, stored) and not fits(told, size) else 1
 
 
-def _fits(told: tuple[int | None, int | None], size: tuple[int, int]) -> bool:
+def fits(told: tuple[int | None, int | None], size: tuple[int, int]) -> bool:
+    """Whether what an annotation tells of a picture's height and width, if anything, is this size."""
     return all(one is None or one == real for one, real in zip(told, size, strict=True))

@@ -1,7 +1,9 @@
 """Pictures and the pictures of their labels, in which a pixel's value tells its class. No TensorFlow.
 
 A label picture is read as it is stored: indices of a palette, or grey of up to 16 bits. Colours tell nothing;
-only where all three channels are alike are they grey after all. Where 255 is no class it is ignored.
+only where all three channels are alike are they grey after all. Where 255 is no class it is ignored. Where it
+has the size of a picture as that is stored, and not as EXIF turns it, it is turned with it
+(`kzoo.data.orientation`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +17,16 @@ import numpy as np
 from PIL import Image
 
 from kzoo.data.faults import DataError, Faults
-from kzoo.data.orientation import turn_pixels
-from kzoo.data.pictures import MAX_PIXELS, check_picture, open_picture, read_picture, told_of, turn_left
+from kzoo.data.orientation import orientation_of_annotation, turn_pixels, turn_size
+from kzoo.data.pictures import (
+    MAX_PIXELS,
+    check_picture,
+    open_picture,
+    read_orientation,
+    read_picture,
+    told_of,
+    turn_left,
+)
 from kzoo.data.source import Split
 
 IGNORED = 255  # the value of pixels without a class
@@ -125,56 +135,63 @@ def open_pairs(
         max_pixels: the most that a picture may have.
     """
 
-    def check(pair: Pair) -> tuple[int, int] | DataError:
+    def check(pair: Pair) -> tuple[tuple[int, int], int] | DataError:
         try:
             return pair.fault or _check(pair, class_of_value, max_pixels)
         except DataError as error:
             return error
 
     with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(check, pairs))
+        found = list(pool.map(check, pairs))
     kept = []
-    for pair, size in zip(pairs, sizes, strict=True):
-        if isinstance(size, DataError):
-            faults.add(pair.name, str(size), size.kind)
+    for pair, one in zip(pairs, found, strict=True):
+        if isinstance(one, DataError):
+            faults.add(pair.name, str(one), one.kind)
         else:
-            kept.append((pair, size))
+            kept.append((pair, *one))
     faults.close(len(pairs), strict=strict)
     table = np.full(2**16, _NO_CLASS, np.int16)
     table[list(class_of_value)] = list(class_of_value.values())
 
     def read_labels(index: int) -> np.ndarray:
-        path = kept[index][0].label
+        pair, _, orientation = kept[index]
+        path = pair.label
         values = read_values(path, max_pixels)
         labels = table[values]
         if (labels == _NO_CLASS).any():  # it was changed since it was looked through
             unknown = np.unique(values[labels == _NO_CLASS]).tolist()
             raise DataError(_unknown(path, unknown, class_of_value), "unknown_class")
-        return labels
+        return turn_pixels(labels, orientation)
 
     return Split(
         name=name,
         boxes=None,
         classes=(np.zeros(0, np.int32),) * len(kept),
-        names=tuple(str(pair.picture) for pair, _ in kept),
-        sizes=tuple(size for _, size in kept),
+        names=tuple(str(pair.picture) for pair, *_ in kept),
+        sizes=tuple(size for _, size, _ in kept),
         read=lambda index: read_picture(kept[index][0].picture, max_pixels=max_pixels),
         read_labels=read_labels,
     )
 
 
-def _check(pair: Pair, class_of_value: Mapping[int, int], max_pixels: int) -> tuple[int, int]:
-    """Height and width of both pictures; a DataError says what is wrong with them."""
-    height, width = check_picture(pair.picture, max_pixels=max_pixels)
+def _check(pair: Pair, class_of_value: Mapping[int, int], max_pixels: int) -> tuple[tuple[int, int], int]:
+    """Height and width of a pair's picture, and by what orientation its label picture is to be turned.
+
+    A DataError says what is wrong with them.
+    """
+    height, width = seen = check_picture(pair.picture, max_pixels=max_pixels)
     size, values = scan_labels(pair.label, max_pixels)
-    if size != (height, width):
+    orientation = 1
+    if size != seen:
+        orientation = orientation_of_annotation(size, seen, read_orientation(pair.picture))
+    if turn_size(size, orientation) != seen:
         expected = f"{width} x {height}, the size of {pair.picture}"
         told = f"{pair.label}: a picture of {size[1]} x {size[0]} pixels; expected {expected}"
         raise DataError(told, "size")
     unknown = sorted(values - class_of_value.keys())
     if unknown:
         raise DataError(_unknown(pair.label, unknown, class_of_value), "unknown_class")
-    return size
+    return seen, orientation
 
 
 def _unknown(path: Path, values: Sequence[int], class_of_value: Mapping[int, int]) -> str:

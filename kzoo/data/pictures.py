@@ -179,7 +179,7 @@ def _rgb(picture: Image.Image) -> np.ndarray:
         raise DataError("a picture of floating-point numbers, which has no known range of values")
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _tail(path: str | Path) -> bytes:

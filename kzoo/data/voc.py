@@ -16,7 +16,8 @@ Boxes are written in VOC as the first and the last pixel of an object, counted f
 one may lie a pixel outside its picture; like torchvision and detectron2 this clips them, but only by as much
 as rounding explains (`ROUNDING`). A box farther outside was drawn on something else than this picture, and is
 a fault. So is one with xmin = xmax or ymin = ymax: read by the letter it would be one pixel wide, but it is
-what a click without a drag leaves behind.
+what a click without a drag leaves behind. Where <size> tells the size of a picture as it is stored, and not
+as EXIF turns it, boxes are turned with it (`kzoo.data.orientation`).
 """
 
 import math
@@ -27,12 +28,14 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from kzoo.data.class_names import found_classes, read_lines, written_classes
 from kzoo.data.faults import DataError, Faults, kind_of
-from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS, check_picture, read_picture
+from kzoo.data.orientation import orientation_of_annotation, turn_boxes, turn_size
+from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS, check_picture, read_orientation, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, clip_box, draw_splits
 
 LABELS = "SegmentationClass"  # the folder of label pictures
@@ -48,6 +51,12 @@ class _Annotation:
     filename: str = ""  # of the picture, as the annotation has it
     size: tuple[int, int] | None = None  # (height, width), as the annotation has it
     objects: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)  # name, text of each of _SIDES
+
+
+class _Picture(NamedTuple):
+    path: Path
+    size: tuple[int, int]  # (height, width) as seen
+    orientation: int  # by which its annotation is to be turned
 
 
 class Voc:
@@ -91,22 +100,21 @@ class Voc:
         for picture, times in Counter(self._ids[name]).items():
             if times > 1:
                 faults.add(
-                    picture, f"{picture} is listed {times} times in the split; expected once", "duplicate"
+                    picture, f"{picture} is listed {times} times in the split {name}; expected once", "duplicate"
                 )
         index = index_pictures(self._picture_folder)
         with ThreadPoolExecutor(_THREADS) as pool:
             found = list(pool.map(lambda picture: self._find_picture(picture, index), ids))
         paths, sizes, boxes, classes = [], [], [], []
-        for picture, path_and_size in zip(ids, found, strict=True):
+        for picture, one in zip(ids, found, strict=True):
             if picture in self._annotations:
                 self._check_names(picture, faults)
-            if isinstance(path_and_size, DataError):
-                faults.add(picture, str(path_and_size), path_and_size.kind)
+            if isinstance(one, DataError):
+                faults.add(picture, str(one), one.kind)
                 continue
-            path, size = path_and_size
-            picture_boxes, picture_classes = self._read_objects(picture, size, faults)
-            paths.append(path)
-            sizes.append(size)
+            picture_boxes, picture_classes = self._read_objects(picture, one, faults)
+            paths.append(one.path)
+            sizes.append(one.size)
             boxes.append(picture_boxes)
             classes.append(picture_classes)
         faults.close(len(ids), strict=strict)
@@ -119,10 +127,8 @@ class Voc:
             read=lambda index: read_picture(paths[index], max_pixels=self._max_pixels),
         )
 
-    def _find_picture(
-        self, picture: str, index: dict[str, list[Path]]
-    ) -> tuple[Path, tuple[int, int]] | DataError:
-        """The picture's path and (height, width), or what is wrong with it or its annotation as a whole."""
+    def _find_picture(self, picture: str, index: dict[str, list[Path]]) -> _Picture | DataError:
+        """The picture, or what is wrong with it or its annotation as a whole."""
         annotation = self._annotations.get(picture)
         if annotation is None:
             path = self._annotation_folder / f"{picture}.xml"
@@ -136,15 +142,17 @@ class Voc:
             expected = self._picture_folder / expected
             return DataError(f"{annotation.path}: its picture is missing; expected {expected}", "missing")
         try:
-            size = check_picture(path, max_pixels=self._max_pixels)
+            size, orientation = check_picture(path, max_pixels=self._max_pixels), 1
+            if annotation.size not in (None, size):
+                orientation = orientation_of_annotation(annotation.size, size, read_orientation(path))
         except DataError as error:
             return error
-        if annotation.size not in (None, size):
+        if annotation.size not in (None, turn_size(size, orientation)):
             (height, width), (real_height, real_width) = annotation.size, size
             told = f"{annotation.path}: says that its picture is {width} x {height}"
             expected = f"{real_width} x {real_height}, the size of {path}"
             return DataError(f"{told}; expected {expected}", "size")
-        return path, size
+        return _Picture(path, size, orientation)
 
     def _check_names(self, picture: str, faults: Faults) -> None:
         annotation = self._annotations[picture]
@@ -156,10 +164,9 @@ class Voc:
                 except DataError as error:
                     faults.refuse(picture, error)
 
-    def _read_objects(
-        self, picture: str, size: tuple[int, int], faults: Faults
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _read_objects(self, picture: str, found: _Picture, faults: Faults) -> tuple[np.ndarray, np.ndarray]:
         """Boxes float32 [n, 4] and classes int32 [n] of the faultless objects."""
+        size = turn_size(found.size, found.orientation)  # that the annotation tells
         annotation = self._annotations[picture]
         boxes, classes = [], []
         for number, (name, sides) in enumerate(annotation.objects, 1):
@@ -173,7 +180,8 @@ class Voc:
             except ValueError as error:
                 told = f"{annotation.path}, object {number} ({name or 'nameless'}): {error}"
                 faults.add(picture, told, kind_of(error))
-        return np.array(boxes, np.float32).reshape(-1, 4), np.array(classes, np.int32)
+        boxes = np.array(boxes, np.float32).reshape(-1, 4)
+        return turn_boxes(boxes, size, found.orientation), np.array(classes, np.int32)
 
 
 def _read_box(texts: tuple[str, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
