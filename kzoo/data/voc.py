@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kzoo.data.class_names import found_classes, read_lines, written_classes
-from kzoo.data.faults import DataError, Faults, kind_of
+from kzoo.data.faults import DataError, Faults, kind_of, refuse
 from kzoo.data.orientation import orientation_of_annotation, turn_boxes, turn_size
 from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS, check_picture, read_orientation, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, clip_box, draw_splits
@@ -108,7 +108,7 @@ class Voc:
         paths, sizes, boxes, classes = [], [], [], []
         for picture, one in zip(ids, found, strict=True):
             if picture in self._annotations:
-                self._check_names(picture, faults)
+                self._check_names(picture)
             if isinstance(one, DataError):
                 faults.add(picture, str(one), one.kind)
                 continue
@@ -154,7 +154,7 @@ class Voc:
             return DataError(f"{told}; expected {expected}", "size")
         return _Picture(path, size, orientation)
 
-    def _check_names(self, picture: str, faults: Faults) -> None:
+    def _check_names(self, picture: str) -> None:
         annotation = self._annotations[picture]
         for number, (name, _) in enumerate(annotation.objects, 1):
             if name and name not in self.info.classes:
@@ -162,7 +162,7 @@ class Voc:
                 try:
                     check_name(place, "class", name, self.info.classes)
                 except DataError as error:
-                    faults.refuse(picture, error)
+                    refuse(picture, error)
 
     def _read_objects(self, picture: str, found: _Picture, faults: Faults) -> tuple[np.ndarray, np.ndarray]:
         """Boxes float32 [n, 4] and classes int32 [n] of the faultless objects."""
