@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kzoo.data.faults import DataError, collected
-from kzoo.data.findings import find_copies, find_rare, find_tiny, find_unions, find_unlisted
+from kzoo.data.findings import find_copies, find_rare, find_tiny, find_unions, find_unlisted, is_faulty
 from kzoo.data.pictures import read_orientation
 from kzoo.data.report import Finding, Report
 from kzoo.data.source import MASKED, Source, Split, open_source
-from kzoo.data.tally import tally
+from kzoo.data.tally import Tally, tally
 
 # Of what data can teach the first is taken: it reads the most.
 _TASKS = ("instance_segmentation", "detection", "segmentation", "box_regression", "classification")
@@ -75,19 +75,7 @@ def check(spec: str, task: str | None = None) -> Report:
     tallies, digests = {}, {}
     with _progress_bar(sum(map(len, splits.values()))) as progress:
         for name, split in splits.items():
-            num_classes = len(source.info.classes) if task == "segmentation" else 0
-            read, pixels, digests[name] = [], [], []
-            for index, look in enumerate(_looks(split, num_classes)):
-                progress()
-                if look.fault:
-                    told = Finding(look.fault.kind, name, split.names[index], str(look.fault))
-                    found.faults.append(told)
-                    continue
-                read.append(index)
-                pixels.append(look.pixels)
-                digests[name].append((split.names[index], look.digest))
-                found.notices += _notices(name, split, index, look, source.info.classes)
-            tallies[name] = tally(split, read, pixels if task == "segmentation" else None)
+            tallies[name], digests[name] = _read(name, split, source.info.classes, task, found, progress)
     found.faults += find_copies(digests)
     found.notices += find_rare(source.info, tallies)
     found.notices += find_unlisted(opened.values(), found.faults)
@@ -107,6 +95,39 @@ def _open_splits(source: Source, found: _Found) -> dict[str, Split]:
                 found.faults.append(Finding("split", name, "", str(error)))
         found.faults += [Finding(fault.kind, name, fault.picture, fault.told) for fault in faults]
     return opened
+
+
+def _read(
+    name: str,
+    split: Split,
+    classes: tuple[str, ...],
+    task: str,
+    found: _Found,
+    progress: Callable[[], None],
+) -> tuple[Tally, list[tuple[str, bytes]]]:
+    """Reads a split: what its pictures have, and the names and digests of those that can be read."""
+    faulty = {fault.picture for fault in found.faults}
+    num_classes = len(classes) if task == "segmentation" else 0
+    read, pixels, digests = [], [], []
+    for index, look in enumerate(_looks(split, num_classes)):
+        progress()
+        picture = split.names[index]
+        if look.fault:
+            found.faults.append(Finding(look.fault.kind, name, picture, str(look.fault)))
+            continue
+        read.append(index)
+        pixels.append(look.pixels)
+        digests.append((picture, look.digest))
+        if look.orientation != 1:
+            height, width = split.sizes[index]
+            told = f"{picture}: EXIF's orientation is {look.orientation}"
+            told = f"{told}; read as it is seen, {width} x {height}"
+            found.notices.append(Finding("turned", name, picture, told))
+        if split.boxes is not None and not num_classes:
+            if not len(split.classes[index]) and not is_faulty(picture, faulty):
+                found.notices.append(Finding("empty", name, picture, f"{picture}: no object"))
+            found.notices += find_tiny(name, split, index, classes)
+    return tally(split, read, pixels if num_classes else None), digests
 
 
 def _once(faults: list[Finding], unions: dict[str, list[str]]) -> list[Finding]:
@@ -146,22 +167,6 @@ def _look(split: Split, index: int, num_classes: int) -> _Look:
     digest = hashlib.blake2b(str(picture.shape).encode(), digest_size=16)
     digest.update(picture)
     return _Look(None, digest.digest(), pixels, orientation)
-
-
-def _notices(name: str, split: Split, index: int, look: _Look, classes: tuple[str, ...]) -> list[Finding]:
-    """What is worth knowing about one picture."""
-    picture, (height, width) = split.names[index], split.sizes[index]
-    found = []
-    if look.orientation != 1:
-        turned = (
-            f"{picture}: EXIF's orientation is {look.orientation}; read as it is seen, {width} x {height}"
-        )
-        found.append(Finding("turned", name, picture, turned))
-    if split.boxes is not None:
-        if not len(split.classes[index]):
-            found.append(Finding("empty", name, picture, f"{picture}: no object"))
-        found += find_tiny(name, split, index, classes)
-    return found
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What only shows when all pictures of all splits are looked at together."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +23,20 @@ def find_unions(pictures: Mapping[str, frozenset[str]]) -> dict[str, list[str]]:
     Args:
         pictures: the names of those of each split.
     """
-    unions = {}
-    for name, there in pictures.items():
-        parts = [other for other, those in pictures.items() if those and those < there]
-        made_up = len(parts) > 1 and frozenset().union(*(pictures[part] for part in parts)) == there
-        # With next to no pictures "all" has one part only, or the same pictures as that.
-        if name == "all" and len(pictures) > 1:
-            parts = [other for other in pictures if other != name and pictures[other] <= there]
-            made_up = frozenset().union(*(pictures[part] for part in parts)) == there
-        if made_up:
-            unions[name] = [
-                part for part in parts if not any(pictures[part] < pictures[one] for one in parts)
-            ]
-    return {name: [part for part in parts if part not in unions] or parts for name, parts in unions.items()}
+    unions: dict[str, list[str]] = {}
+    for name in sorted(pictures, key=lambda name: (name == "all", len(pictures[name]))):
+        parts = [
+            other
+            for other, those in pictures.items()
+            # With next to no pictures "all" is the same as "train".
+            if (those < pictures[name] or (name == "all" != other and those == pictures[name]))
+            and those
+            and other not in unions
+        ]
+        made_up = frozenset().union(*(pictures[part] for part in parts)) == pictures[name]
+        if made_up and (len(parts) > 1 or (parts and name == "all")):
+            unions[name] = parts
+    return unions
 
 
 def find_copies(digests: Mapping[str, Sequence[tuple[str, bytes]]]) -> list[Finding]:
@@ -94,6 +95,12 @@ def find_rare(info: Info, tallies: Mapping[str, Tally]) -> list[Finding]:
     return found
 
 
+def is_faulty(picture: str, faulty: Set[str]) -> bool:
+    """Whether a picture file is among the names of faulty ones, which sources call by name or by path."""
+    path = Path(picture)
+    return not faulty.isdisjoint((picture, path.name, path.stem))
+
+
 def find_unlisted(splits: Iterable[Split], faults: Iterable[Fault | Finding]) -> list[Finding]:
     """Picture files beside those of the splits that are in none of them."""
     listed = {Path(name) for split in splits for name in split.names}
@@ -101,11 +108,7 @@ def find_unlisted(splits: Iterable[Split], faults: Iterable[Fault | Finding]) ->
     found = []
     for folder in sorted({path.parent for path in listed}):
         there = sorted(path for path in folder.iterdir() if is_picture(path)) if folder.is_dir() else []
-        others = [
-            path
-            for path in there
-            if path not in listed and faulty.isdisjoint((str(path), path.name, path.stem))
-        ]
+        others = [path for path in there if path not in listed and not is_faulty(str(path), faulty)]
         if others:
             noun = f"{len(others):,} pictures" if len(others) > 1 else "1 picture"
             told = f"{folder}: {noun} that no split lists, such as {others[0].name}"

@@ -99,9 +99,8 @@ class Voc:
         faults = Faults(f'{self.info.spec}, split "{name}"')
         for picture, times in Counter(self._ids[name]).items():
             if times > 1:
-                faults.add(
-                    picture, f"{picture} is listed {times} times in the split {name}; expected once", "duplicate"
-                )
+                told = f"{picture} is listed {times} times in the split {name}; expected once"
+                faults.add(picture, told, "duplicate")
         index = index_pictures(self._picture_folder)
         with ThreadPoolExecutor(_THREADS) as pool:
             found = list(pool.map(lambda picture: self._find_picture(picture, index), ids))

@@ -87,9 +87,8 @@ class VocSegmentation:
         for picture in ids:
             times = listed[picture]
             if times > 1:
-                faults.add(
-                    picture, f"{picture} is listed {times} times in the split; expected once", "duplicate"
-                )
+                told = f"{picture} is listed {times} times in the split {name}; expected once"
+                faults.add(picture, told, "duplicate")
         pairs = [self._pair(picture, pictures) for picture in ids]
         return open_pairs(
             name, pairs, self._class_of_value, faults, strict=strict, max_pixels=self._max_pixels

@@ -45,6 +45,9 @@ def distributions(tallies: Mapping[str, Tally], classes: Sequence[str], path: st
     _draw_points(panels[1], *every.sizes[:, ::-1].T, "Pictures")
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
+    if len(tallies) > 1:
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", ncols=8, frameon=False)
     figure.savefig(path)
 
 
@@ -53,14 +56,17 @@ def _draw_classes(panel: "Axes", tallies: Mapping[str, Tally], classes: Sequence
     shown = np.argsort(-examples(every, len(classes)), kind="stable")[:_CLASSES][::-1]
     left = np.zeros(len(shown))
     for split, one in tallies.items():
-        counts = examples(one, len(classes))[shown]
+        if every.pixels is not None:
+            counts = 100 * one.pixels[:, 1:].sum(axis=0)[shown] / every.pixels.sum()
+        else:
+            counts = examples(one, len(classes))[shown]
         panel.barh(np.arange(len(shown)), counts, left=left, label=split, height=0.8)
         left += counts
     panel.set_yticks(np.arange(len(shown)), [classes[label] for label in shown])
-    of_pictures = every.pixels is not None or every.boxes is None
+    noun = "Objects" if every.boxes is not None else "Pictures"
+    noun = "Percent of the pixels" if every.pixels is not None else noun
     more = f", the {len(shown)} most frequent of {len(classes)}" if len(classes) > len(shown) else ""
-    panel.set(title=f"{'Pictures' if of_pictures else 'Objects'} of each class{more}")
-    panel.legend(frameon=False, fontsize="small")
+    panel.set(title=f"{noun} of each class{more}")
     panel.grid(alpha=0.3, axis="x")
 
 
@@ -71,25 +77,27 @@ def _draw_counts(panel: "Axes", tallies: Mapping[str, Tally]) -> None:
     counts = [one.counts for one in tallies.values()]
     panel.hist(counts, bins=edges, stacked=True, label=list(tallies))
     panel.set(title="Objects a picture", xlabel="objects", ylabel="pictures")
-    panel.legend(frameon=False, fontsize="small")
     panel.grid(alpha=0.3)
 
 
 def _draw_points(panel: "Axes", width: np.ndarray, height: np.ndarray, noun: str) -> None:
     """Widths and heights, the darker the more there are of."""
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+    plain = StrMethodFormatter("{x:,.0f}")
     panel.set(title=f"{noun} by width and height", xlabel="width in pixels", ylabel="height in pixels")
     if len(width):
         low, high = min(width.min(), height.min()) / 1.3, max(width.max(), height.max()) * 1.3
         edges = np.geomspace(low, high, 50)
         table, _, _ = np.histogram2d(width, height, bins=[edges, edges])
-        image = panel.pcolormesh(edges, edges, np.ma.masked_equal(table.T, 0), cmap="viridis_r", norm="log")
-        panel.figure.colorbar(image, ax=panel, label=noun.lower())
+        norm = LogNorm(1, max(10, table.max()))
+        image = panel.pcolormesh(edges, edges, np.ma.masked_equal(table.T, 0), cmap="viridis_r", norm=norm)
+        panel.figure.colorbar(image, ax=panel, label=noun.lower(), format=plain)
         panel.plot([low, high], [low, high], color="0.8", linewidth=1, zorder=0)
     panel.set(xscale="log", yscale="log", aspect="equal")
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(ScalarFormatter())
+        axis.set_major_formatter(plain)
         axis.set_minor_formatter(NullFormatter())
     panel.grid(alpha=0.3)

@@ -91,7 +91,7 @@ def test_faults_of_the_lists(folder):
     (folder / "JPEGImages/p05.png").unlink()
     with pytest.raises(DataError) as raised:
         open_pixels(folder).split("train")
-    assert "p00 is listed 2 times in the split; expected once" in str(raised.value)
+    assert "p00 is listed 2 times in the split train; expected once" in str(raised.value)
     listed(folder, "train", [*range(5), *range(6, 12)])
     (folder / "SegmentationClass/p07.png").unlink()
     with pytest.warns(
