@@ -8,6 +8,7 @@ Whoever wants all faults rather than data takes them with `collected`: then none
 
 import contextlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ KINDS = {
     "missing": "missing pictures",
     "unreadable": "unreadable pictures",
     "truncated": "truncated pictures",
+    "damaged": "pictures that can be decoded, but are damaged within",
     "too_large": "pictures of too many pixels",
     "duplicate": "duplicate pictures",
     "no_annotation": "pictures without their annotation",
@@ -94,6 +96,24 @@ def refuse(picture: str, error: DataError) -> None:
     if collector is None:
         raise error
     collector.append(Fault(picture, str(error), error.kind))
+
+
+def told_by_tensorflow(error: Exception) -> str | None:
+    """What a DataError said where an error of TensorFlow's tells of it, as of a file that broke meanwhile."""
+    within = re.search(r"DataError: (.*)", str(error))
+    return within[1] if within and type(error).__module__.startswith("tensorflow") else None
+
+
+@contextlib.contextmanager
+def as_data_errors() -> Iterator[None]:
+    """Faults that were found while TensorFlow read data, as the DataErrors that they were."""
+    try:
+        yield
+    except Exception as error:
+        told = told_by_tensorflow(error)
+        if told is None:
+            raise
+        raise DataError(told) from None
 
 
 def kind_of(error: Exception) -> str:

@@ -1,3 +1,4 @@
+import io
 import os
 import struct
 import time
@@ -254,9 +255,9 @@ def png_of_size(width, height):
 
 
 def jpeg_of_size(width, height):
-    path = jpeg_of_size.path
-    Image.new("RGB", (16, 8)).save(path)
-    content = path.read_bytes()
+    file = io.BytesIO()
+    Image.new("RGB", (16, 8)).save(file, "JPEG")
+    content = file.getvalue()
     assert content.count(struct.pack(">HH", 8, 16)) == 1
     return content.replace(struct.pack(">HH", 8, 16), struct.pack(">HH", height, width))
 
@@ -297,7 +298,6 @@ def webp_of_size(width, height):
     ],
 )
 def test_an_absurd_picture_is_refused_by_its_header(tmp_path, function, content_of, width, height):
-    jpeg_of_size.path = tmp_path / "small.jpg"
     path = tmp_path / "huge.png"
     path.write_bytes(content_of(width, height))
     tracemalloc.start()
