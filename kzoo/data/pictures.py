@@ -72,11 +72,7 @@ def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarra
     """
     with open_picture(path, max_pixels) as picture:
         orientation = turn_left(picture)
-        pixels = _usual_jpeg(picture)
-        if pixels is None:
-            picture.load()
-            pixels = _rgb(picture)
-        return turn_pixels(pixels, orientation)
+        return turn_pixels(_decoded(picture), orientation)
 
 
 def check_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -153,8 +149,7 @@ def open_stored(
 def read_stored(data: bytes, place: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """As `read_picture`, of bytes and without the turn that EXIF asks for."""
     with open_stored(data, place, max_pixels) as picture:
-        picture.load()
-        return _rgb(picture)
+        return _decoded(picture)
 
 
 def check_stored(data: bytes, place: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -212,6 +207,14 @@ def _verified(picture: Image.Image) -> bool:
     except Exception:  # as in read_picture, which has the last word
         return False
     return True
+
+
+def _decoded(picture: ImageFile.ImageFile) -> np.ndarray:
+    pixels = _usual_jpeg(picture)
+    if pixels is None:
+        picture.load()
+        pixels = _rgb(picture)
+    return pixels
 
 
 def _usual_jpeg(picture: ImageFile.ImageFile) -> np.ndarray | None:
