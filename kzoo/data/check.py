@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from kzoo.data.damage import find_damage
 from kzoo.data.faults import DataError, collected
 from kzoo.data.findings import find_copies, find_rare, find_tiny, find_unions, find_unlisted, is_faulty
 from kzoo.data.pictures import read_orientation
@@ -33,6 +34,7 @@ class _Look:
     digest: bytes = b""  # of the pixels
     pixels: np.ndarray | None = None  # int [C + 1], as `Tally` has them
     orientation: int = 1
+    damage: str | None = None  # of what can be decoded all the same
 
 
 @dataclass
@@ -46,8 +48,9 @@ class _Found:
 def check(spec: str, task: str | None = None) -> Report:
     """Reads all annotations and decodes all pictures of data, in parallel, and reports what is there.
 
-    A fault is all that `kzoo.data.load` leaves out or refuses, and a picture that is there twice, be it in
-    one split or in two. Where stderr is a terminal a bar shows how far it is.
+    A fault is all that `kzoo.data.load` leaves out or refuses, a picture that is there twice, be it in one
+    split or in two, and one that is damaged though it can be decoded. Where stderr is a terminal a bar shows
+    how far it is.
 
     Args:
         spec: the data, as `kzoo.data.load` takes it.
@@ -118,6 +121,9 @@ def _read(
         read.append(index)
         pixels.append(look.pixels)
         digests.append((picture, look.digest))
+        if look.damage:
+            told = f"{picture}: {look.damage}; expected a whole picture file"
+            found.faults.append(Finding("damaged", name, picture, told))
         if look.orientation != 1:
             height, width = split.sizes[index]
             told = f"{picture}: EXIF's orientation is {look.orientation}"
@@ -161,12 +167,14 @@ def _look(split: Split, index: int, num_classes: int) -> _Look:
             labels = split.read_labels(index)
             pixels = np.bincount(labels.reshape(-1) + 1, minlength=num_classes + 1)
         name = split.names[index]
-        orientation = read_orientation(name) if os.path.isfile(name) else 1
+        of_file = os.path.isfile(name)
+        orientation = read_orientation(name) if of_file else 1
+        damage = find_damage(name) if of_file else None
     except DataError as error:
         return _Look(error)
     digest = hashlib.blake2b(str(picture.shape).encode(), digest_size=16)
     digest.update(picture)
-    return _Look(None, digest.digest(), pixels, orientation)
+    return _Look(None, digest.digest(), pixels, orientation, damage)
 
 
 @contextlib.contextmanager

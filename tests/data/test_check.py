@@ -168,6 +168,27 @@ def test_damage_that_only_decoding_shows(voc, monkeypatch):
     assert report.tallies["train"].counts.tolist() == [1] * 15
 
 
+def test_damage_in_spite_of_which_a_picture_can_be_decoded(voc):
+    Image.fromarray(pixels(3)).save(voc.picture("p03", "jpg"))
+    voc.picture("p03").unlink()
+    file = voc.picture("p03", "jpg").read_bytes()
+    voc.picture("p03", "jpg").write_bytes(
+        file[: 2 * len(file) // 3] + b"\xff\xd9"
+    )  # and the end all the same
+    assert open_source(voc.spec).split("train", strict=True).read(3).shape == (HEIGHT, WIDTH, 3)
+    report = check(voc.spec)
+    assert kinds(report.faults) == ["damaged"]
+    assert report.faults[0].told.startswith(f"{voc.picture('p03', 'jpg')}: Corrupt JPEG data")
+    assert len(report.tallies["train"].sizes) == 16
+
+
+def test_bytes_behind_a_picture_are_no_damage(voc):
+    Image.fromarray(pixels(3)).save(voc.picture("p03", "jpg"))
+    voc.picture("p03").unlink()
+    voc.picture("p03", "jpg").write_bytes(voc.picture("p03", "jpg").read_bytes() + bytes(30))
+    assert check(voc.spec).faults == []
+
+
 def test_the_same_picture_in_two_splits(voc):
     voc.list("val", [*voc.names[16:], "p03"])
     voc.picture("p20").write_bytes(voc.picture("p05").read_bytes())
