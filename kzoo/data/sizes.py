@@ -1,13 +1,11 @@
 """The sizes of many pictures at once."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kzoo.data.faults import DataError
 from kzoo.data.pictures import MAX_PIXELS, check_picture
-
-THREADS = 8  # they wait for the disk
+from kzoo.data.threads import in_threads
 
 
 def picture_sizes(
@@ -26,5 +24,4 @@ def picture_sizes(
         except DataError as error:
             return error
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(size_of, paths))
+    return in_threads(size_of, paths)

@@ -280,6 +280,17 @@ def _open_csv(
     return open_csv(spec, where, task, classes, max_pixels)
 
 
+def _open_yolo(
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
+) -> Source:
+    from kzoo.data.yolo import Yolo
+
+    if not where:
+        raise DataError(f"{spec!r} lacks the directory; expected 'yolo:DIR'")
+    directory = _folder(spec, where, "a directory with images and labels in the layout of YOLO")
+    return Yolo(spec, directory, task=task, classes=classes, max_pixels=max_pixels)
+
+
 def _open_folder(
     spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
 ) -> Source:
@@ -322,4 +333,5 @@ _SCHEMES = {
     "coco": _open_coco,
     "folder": _open_folder,
     "csv": _open_csv,
+    "yolo": _open_yolo,
 }
