@@ -67,7 +67,7 @@ def check(
     from kzoo.data.check import check
 
     report = check(spec, task)
-    print(dumps(report.as_json(), indent=2) if json else report.as_text())
+    print(dumps(report.as_json(), indent=2) if json else report.as_text(), flush=True)
     if output is not None:
         _draw(report, output)
     if report.faults:

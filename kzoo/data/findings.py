@@ -1,5 +1,6 @@
 """What only shows when all pictures of all splits are looked at together."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
@@ -103,11 +104,12 @@ def is_faulty(picture: str, faulty: Set[str]) -> bool:
 
 def find_unlisted(splits: Iterable[Split], faults: Iterable[Fault | Finding]) -> list[Finding]:
     """Picture files beside those of the splits that are in none of them."""
-    listed = {Path(name) for split in splits for name in split.names}
+    names = {name for split in splits for name in split.names}
+    listed = {Path(name) for name in names if os.path.isfile(name)}  # others are drawn or from an archive
     faulty = {fault.picture for fault in faults}
     found = []
     for folder in sorted({path.parent for path in listed}):
-        there = sorted(path for path in folder.iterdir() if is_picture(path)) if folder.is_dir() else []
+        there = sorted(path for path in folder.iterdir() if is_picture(path))
         others = [path for path in there if path not in listed and not is_faulty(str(path), faulty)]
         if others:
             noun = f"{len(others):,} pictures" if len(others) > 1 else "1 picture"

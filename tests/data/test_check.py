@@ -450,12 +450,15 @@ def test_nothing_that_can_be_read(voc):
 
 
 @pytest.mark.parametrize("task", [None, *TASKS])
-def test_data_that_is_drawn(monkeypatch, task):
+def test_data_that_is_drawn(monkeypatch, task, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("other.png")  # none of the data's business
     splits = {"train": 200, "val": 20, "test": 20}
     monkeypatch.setattr(shapes, "SPLITS", splits)
     report = check("shapes", task)
     assert report.task == (task or "instance_segmentation")
     assert report.faults == []
+    assert "unlisted" not in kinds(report.notices)
     assert {name: len(one.sizes) for name, one in report.tallies.items()} == splits
 
 
