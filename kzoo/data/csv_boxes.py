@@ -113,11 +113,12 @@ class Csv:
         faults = Faults(f'{self.info.spec}, split "{name}"')
         self._tell_faults(paths, faults)
         number = {class_name: label for label, class_name in enumerate(self._classes.names)}
-        numbers = [number.get(class_name) for class_name in self._rows.names]
+        numbers = np.array([number.get(class_name, -1) for class_name in self._rows.names], np.int32)
+        labels_of_rows = numbers[self._rows.labels]
         sizes = picture_sizes(list(paths.values()), max_pixels=self._max_pixels)
         kept = []
         for place, size in zip(listed, sizes, strict=True):
-            rows = self._known_rows(place, numbers, paths[place])
+            rows = self._known_rows(place, labels_of_rows, paths[place])
             if isinstance(size, DataError):
                 told = f"{self._file}, line {self._rows.first_lines[place]}: {size}"
                 faults.add(paths[place], told, size.kind)
@@ -127,10 +128,9 @@ class Csv:
                 boxes, rows = self._boxes_within(rows, size, paths[place], faults)
             else:
                 rows = self._one_row(rows, paths[place], faults)
-                if not rows:
+                if not len(rows):
                     continue
-            labels = [numbers[self._rows.labels[row]] for row in rows]
-            kept.append((paths[place], size, boxes, np.array(labels, np.int32)))
+            kept.append((paths[place], size, boxes, labels_of_rows[rows]))
         faults.close(len(listed), strict=strict)
         names, sizes, boxes, labels = zip(*kept, strict=True) if kept else ((), (), (), ())
         return Split(
@@ -152,42 +152,41 @@ class Csv:
             if picture is None or picture in paths:
                 faults.add(paths.get(picture, told), told, kind)
 
-    def _known_rows(self, place: int, numbers: list[int | None], path: str) -> list[int]:
+    def _known_rows(self, place: int, labels_of_rows: np.ndarray, path: str) -> np.ndarray:
         """The rows of a picture whose class there is."""
-        known = []
-        for row in range(*self._rows.starts[place : place + 2].tolist()):
+        rows = np.arange(*self._rows.starts[place : place + 2])
+        for row in rows[labels_of_rows[rows] < 0]:
             name = self._rows.names[self._rows.labels[row]]
-            if numbers[self._rows.labels[row]] is not None:
-                known.append(row)
-                continue
             told = f"{self._file}, line {self._rows.lines[row]} (the classes are from {self._classes.origin})"
             try:
                 check_name(told, "class", name, self._classes.names)
             except DataError as error:
                 refuse(path, DataError(str(error), "unknown_class"))
-        return known
+        return rows[labels_of_rows[rows] >= 0]
 
     def _boxes_within(
-        self, rows: list[int], size: tuple[int, int], path: str, faults: Faults
-    ) -> tuple[np.ndarray, list[int]]:
+        self, rows: np.ndarray, size: tuple[int, int], path: str, faults: Faults
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Boxes float32 [n, 4] within a picture, and which rows they are of."""
-        boxes, kept = [], []
-        for row in rows:
-            box = self._rows.boxes[row].tolist()
+        boxes, within = [], []
+        for row, box in zip(rows, self._rows.boxes[rows].tolist(), strict=True):
             try:
-                boxes.append(clip_box(f"box ({', '.join(f'{side:g}' for side in box)})", box, size))
-                kept.append(row)
+                boxes.append(clip_box("the box", box, size))
+                within.append(True)
             except ValueError as error:
-                faults.add(path, f"{self._file}, line {self._rows.lines[row]}: {error}", kind_of(error))
-        return np.array(boxes, np.float32).reshape(-1, 4), kept
+                sides = ", ".join(f"{side:g}" for side in box)
+                place = f"{self._file}, line {self._rows.lines[row]}, ({sides})"
+                faults.add(path, f"{place}: {error}", kind_of(error))
+                within.append(False)
+        return np.array(boxes, np.float32).reshape(-1, 4), rows[np.array(within, bool)]
 
-    def _one_row(self, rows: list[int], path: str, faults: Faults) -> list[int]:
+    def _one_row(self, rows: np.ndarray, path: str, faults: Faults) -> np.ndarray:
         """The row of a picture's one class, if they agree; all but the first are faults."""
         if len(rows) > 1:
             first, second = self._rows.lines[rows[:2]]
             told = f"{self._file}, line {second}: {path} is in line {first} too"
             faults.add(path, f"{told}; expected one row, for its one class", "duplicate")
-        return rows[:1] if len(set(self._rows.labels[rows].tolist())) == 1 else []
+        return rows[:1] if len(np.unique(self._rows.labels[rows])) == 1 else rows[:0]
 
     def _choose_classes(self, given: tuple[str, ...] | None) -> Names:
         """The classes, and where they are from."""

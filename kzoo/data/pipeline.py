@@ -42,7 +42,9 @@ def load(
 
     Args:
         spec: where the data is: "shapes", "shapes:N", "voc:DIR", "coco:DIR", "coco:INSTANCES.json,IMAGE_DIR",
-            "folder:DIR", or with options behind commas "folder:DIR,image=raw,label=masks,values=0:0+255:1".
+            "yolo:DIR", "csv:FILE", "folder:DIR", or with options behind commas
+            "folder:DIR,image=raw,label=masks,values=0:0+255:1" or
+            "csv:FILE,image=shot,class=what,box=x+y+dx+dy,format=xywh".
         split: "train", "val", ...; `kzoo.data.info(spec).splits` has the names. Or a slice of one, such as
             "all[:24]", "all[24:]" or "train[:80%]".
         task: what is to be learnt: "classification", "box_regression", "detection", "segmentation" or

@@ -1,4 +1,4 @@
-"""Where pictures come from: `"shapes"`, `"voc:DIR"`, `"coco:DIR"`, `"folder:DIR"`. No TensorFlow.
+"""Where pictures come from: `"shapes"`, or `"SCHEME:WHERE"`, as `"voc:DIR"` or `"csv:FILE"`. No TensorFlow.
 
 A source knows its classes and its splits. A split holds the annotations of its faultless pictures in memory
 and reads the pictures themselves on demand.
@@ -107,7 +107,7 @@ def open_source(
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
 ) -> Source:
-    """Opens the data that a spec such as `"shapes"`, `"voc:DIR"`, `"coco:DIR"` or `"folder:DIR"` names.
+    """Opens the data that a spec such as `"shapes"`, `"voc:DIR"`, `"csv:FILE"` or `"yolo:DIR"` names.
 
     Args:
         spec: the scheme and, after a colon, where the data is.
@@ -125,7 +125,7 @@ def open_source(
         raise DataError(f"the data must be named by text such as 'shapes' or 'voc:DIR', got {spec!r}")
     scheme, _, where = spec.partition(":")
     if spec and scheme not in _SCHEMES and Path(spec).is_dir():
-        kinds = f"'folder:{spec}', 'voc:{spec}' or 'coco:{spec}'"
+        kinds = f"'folder:{spec}', 'voc:{spec}', 'coco:{spec}' or 'yolo:{spec}'"
         raise DataError(f"data {spec!r} is a directory; of which kind? Write {kinds}")
     check_name(f"data {spec!r}", "kind of data", scheme, _SCHEMES)
     if task is not None:

@@ -148,13 +148,15 @@ class Yolo:
                 if number >= len(self._named):
                     expected = f"expected 0 to {len(self._named) - 1}, the classes that there are"
                     raise DataError(f"class {number}; {expected}", "unknown_class")
-                box = clip_box(f"box ({', '.join(f'{side:.1f}' for side in box)})", box, size)
+                clipped = clip_box("the box", box, size)
                 if self._masked:
                     polygons.append(_scaled(labels.polygons[row], size))
             except ValueError as error:
-                faults.add(entry.picture, f"{entry.text}, line {labels.lines[row]}: {error}", kind_of(error))
+                sides = ", ".join(f"{side:.1f}" for side in box)
+                told = f"{entry.text}, line {labels.lines[row]}, ({sides}): {error}"
+                faults.add(entry.picture, told, kind_of(error))
                 continue
-            boxes.append(box)
+            boxes.append(clipped)
             classes.append(self._named[number])
         boxes = np.array(boxes, np.float32).reshape(-1, 4)
         return _Picture(entry.picture, size, boxes, np.array(classes, np.int32), polygons)

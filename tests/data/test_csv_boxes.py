@@ -274,7 +274,12 @@ FAULTS = {  # what to spoil, the message, its kind, whether the picture stays
         True,
     ),
     "reversed": (set_row("5,5,4,9,cat"), "is reversed; expected x1 < x2 and y1 < y2", "reversed", True),
-    "outside": (set_row("5,5,42,9,cat"), r"box \(5, 5, 42, 9\) lies outside.*40 x 30", "outside", True),
+    "outside": (
+        set_row("5,5,42,9,cat"),
+        r"line 5, \(5, 5, 42, 9\): the box lies outside.*40 x 30",
+        "outside",
+        True,
+    ),
     "negative": (set_row("-2,5,9,9,cat"), "outside its picture", "outside", True),
     "words": (set_row("left,5,9,9,cat"), r"line 5: box \(x1 left, .*not of four finite", "not_numbers", True),
     "NaN": (set_row("nan,5,9,9,cat"), "not of four finite numbers", "not_numbers", True),
@@ -393,6 +398,17 @@ def test_a_picture_of_too_many_pixels_is_a_fault(table):
     table.write()
     with pytest.warns(DataWarning, match=r"line 5: .*p03\.png: .*max_pixels=1200"):
         assert len(table.open(max_pixels=WIDTH * HEIGHT)) == 19
+
+
+def test_boxes_are_of_the_picture_as_it_is_seen(table):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (WIDTH, HEIGHT)).save(table.path / table.names[3], exif=exif)
+    set_row(f"0,0,{HEIGHT},{WIDTH},cat")(table)
+    table.write()
+    split = table.open()
+    assert split.sizes[3] == split.read(3).shape[:2] == (WIDTH, HEIGHT)
+    np.testing.assert_array_equal(split.boxes[3], [[0, 0, HEIGHT, WIDTH]])
 
 
 def test_batches_for_detection(table):

@@ -275,11 +275,16 @@ FAULTS = {  # what to spoil, the message, its kind, whether the picture stays
     "half a class": ("0.5 0.5 0.5 0.5 0.5", "class 0.5; expected a whole number", "unknown_class", True),
     "below": ("-1 0.5 0.5 0.5 0.5", "class -1; expected a whole number", "unknown_class", True),
     "beyond all": ("1e9 0.5 0.5 0.5 0.5", "class 1e9; expected a whole number", "unknown_class", True),
-    "beyond names": ("2 0.5 0.5 0.5 0.5", "line 2: class 2; expected 0 to 1", "unknown_class", True),
+    "beyond names": ("2 0.5 0.5 0.5 0.5", r"line 2, .*: class 2; expected 0 to 1", "unknown_class", True),
     "no width": ("0 0.5 0.5 0 0.5", "has no area; expected a width and a height above 0", "no_area", True),
     "pixels": ("0 10 5 20 25", "has numbers beyond 0 to 1; expected shares", "outside", True),
     "negative": ("0 0.5 0.5 0.5 -0.5", "has numbers beyond 0 to 1", "outside", True),
-    "outside": ("0 1 0.5 0.1 0.5", r"box \(38.0, 7.5, 42.0, 22.5\) lies outside.*40 x 30", "outside", True),
+    "outside": (
+        "0 1 0.5 0.1 0.5",
+        r"line 2, \(38.0, 7.5, 42.0, 22.5\): the box lies outside.*40 x 30",
+        "outside",
+        True,
+    ),
     "a line": ("0 0 0 0.5 0 1 0", "has no area; expected points that are not on a line", "no_area", True),
 }
 
@@ -390,7 +395,7 @@ def test_a_box_among_polygons_has_no_mask(folder):
     for name in folder.names[1:]:
         folder.write(name, TRIANGLE)
     assert len(folder.open().boxes[0]) == 1
-    with pytest.warns(DataWarning, match=r"p00\.txt, line 1: a box; expected .* a polygon"):
+    with pytest.warns(DataWarning, match=r"p00\.txt, line 1, .*: a box; expected .* a polygon"):
         assert len(folder.open(task="instance_segmentation").boxes[0]) == 0
     for name in folder.names:
         folder.write(name, CAT)
