@@ -76,10 +76,11 @@ def read_values(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             raise DataError("a JPEG, which does not keep values exactly")
         orientation = turn_left(picture)
         picture.load()
-        return turn_pixels(_values(picture), orientation)
+        return turn_pixels(pixel_values(picture), orientation)
 
 
-def _values(picture: Image.Image) -> np.ndarray:
+def pixel_values(picture: Image.Image) -> np.ndarray:
+    """The values of a label picture that was read: uint8 or uint16 [H, W]."""
     if picture.mode == "P":
         return np.array(picture)
     if picture.mode == "1":

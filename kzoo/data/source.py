@@ -149,6 +149,8 @@ def open_split(source: Source, text: str, *, strict: bool = False) -> Split:
     A slice is written as for tensorflow-datasets: `"train[10:]"`, `"all[:24]"`, `"train[:80%]"`, with ends as
     in Python, negative ones too, and percentages rounded to whole pictures. It counts pictures in the order
     of the split's list before faulty ones are left out: a mended picture moves no other from slice to slice.
+    Sets of tensorflow-datasets themselves take all of that language, such as `"train[:10]+test[:5]"`: their
+    source has an attribute `reads_slices`.
 
     Args:
         source: that has the split.
@@ -163,7 +165,7 @@ def open_split(source: Source, text: str, *, strict: bool = False) -> Split:
     """
     if not isinstance(text, str):
         raise DataError(f"{source.info.spec}: split must be a name such as 'train', got {text!r}")
-    if text in source.info.splits or "[" not in text:
+    if text in source.info.splits or "[" not in text or getattr(source, "reads_slices", False):
         return source.split(text, strict=strict)
     name, _, ends = text.partition("[")
     check_split(source.info, name)
@@ -319,6 +321,14 @@ def _open_coco(
     return Coco(spec, directory, file, task=task, classes=classes, max_pixels=max_pixels)
 
 
+def _open_tfds(
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
+) -> Source:
+    from kzoo.data.tfds_source import open_tfds
+
+    return open_tfds(spec, where, task, classes, max_pixels)
+
+
 def _folder(spec: str, where: str, expected: str) -> Path:
     directory = Path(where).expanduser()
     if not directory.is_dir():
@@ -334,4 +344,5 @@ _SCHEMES = {
     "folder": _open_folder,
     "csv": _open_csv,
     "yolo": _open_yolo,
+    "tfds": _open_tfds,
 }
