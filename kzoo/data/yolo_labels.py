@@ -79,13 +79,13 @@ def read_labels(path: str, *, keypoints: int = 0, polygons: bool = True) -> Labe
 
 
 def _read(path: str) -> bytes:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe or a device can wait without end
+    state = os.stat(path)
+    if not stat.S_ISREG(state.st_mode):  # to open a pipe or a device can wait without end
         raise ValueError("not a file")
-    with open(path, "rb") as file:
-        text = file.read(_MOST_BYTES + 1)
-    if len(text) > _MOST_BYTES:
+    if state.st_size > _MOST_BYTES:
         raise ValueError(f"more than {_MOST_BYTES} bytes")
-    return text
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def _read_row(fields: Sequence[bytes]) -> _Row:
