@@ -72,7 +72,7 @@ def load(
 
         - `images`: uint8 [B, H, W, 3], RGB; where sizes differ, H and W are those of each picture.
         - `image_id`: int64 [B], the picture's place in the split.
-        - `original_size`: int32 [B, 2], height and width of the picture as it lies on disk.
+        - `original_size`: int32 [B, 2], height and width of the picture in its own pixels, as it is seen.
         - `scale`: float32 [B, 2] (y, x), the factor from the pixels on disk to those of `images`, which
           `kzoo.data.to_own_pixels` undoes.
 

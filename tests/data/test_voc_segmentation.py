@@ -110,3 +110,9 @@ def test_no_label_pictures(tmp_path):
     (tmp_path / "JPEGImages").mkdir()
     with pytest.raises(DataError, match=r"takes label pictures; expected .*SegmentationClass/NAME.png"):
         open_pixels(tmp_path)
+
+
+def test_a_picture_of_too_many_pixels(folder):
+    Image.new("RGB", (4, 2)).save(folder / "JPEGImages/p03.png")
+    with pytest.warns(DataWarning, match=r"p03\.png: a picture of 4 x 2 pixels.*max_pixels=6"):
+        assert len(open_pixels(folder, max_pixels=6).split("train")) == 9
