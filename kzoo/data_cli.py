@@ -74,6 +74,38 @@ def check(
         raise SystemExit(1)
 
 
+def convert(
+    spec: Spec,
+    to: Annotated[str, tyro.conf.arg(metavar="tfds:NAME")],
+    output: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK", help_behavior_hint="")] = None,
+    splits: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SPLIT ...", help_behavior_hint="")] = (),
+) -> None:
+    """Writes data as a TFDS set in sharded TFRecord files, which `tfds.load` reads alone.
+
+    The set lies in DIR/NAME/1.0.0: `tfds.load("NAME", data_dir="DIR")`, or here tfds:NAME,data_dir=DIR.
+
+    Args:
+        spec: the data, such as shapes, voc:DIR, coco:DIR or folder:DIR.
+        to: tfds: and the name of the set, of small letters, digits and underscores.
+        output: the directory of sets to write it to.
+        task: what of the data is written. By default objects with masks if there are any, else with boxes,
+            else the class of each pixel, or of each picture.
+        splits: the splits to write, and what they are in the data if they are not called the same, as in
+            train=all[:24] test=all[24:]. By default all but "all", as which TFDS knows all together.
+    """
+    scheme, _, name = to.partition(":")
+    if scheme != "tfds" or not name:
+        raise ValueError(f"--to {to!r}: expected tfds:NAME, such as tfds:my_set.")
+    if task is not None:
+        check_choice("task", task, TASKS)
+    named = dict(text.split("=", 1) if "=" in text else (text, text) for text in splits)
+    if len(named) < len(splits):
+        raise ValueError(f"--splits {' '.join(splits)}: a name is there twice; expected each once.")
+    check_directory(output, "output")  # first, because importing TensorFlow takes seconds
+    print(kzoo.data.convert(spec, name, output, task=task, splits=named or None))
+
+
 def _draw(report: "Report", output: Path) -> None:
     """The pictures of a report; none where no picture can be read."""
     from kzoo.visualize import distributions, gallery
@@ -85,7 +117,7 @@ def _draw(report: "Report", output: Path) -> None:
 
 
 DESCRIPTION = "Pictures and what is in them: what there is, and what is wrong with it."
-COMMANDS = {"info": info, "check": check}
+COMMANDS = {"info": info, "check": check, "convert": convert}
 
 
 def data() -> None:

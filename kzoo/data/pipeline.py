@@ -42,11 +42,11 @@ def load(
 
     Args:
         spec: where the data is: "shapes", "shapes:N", "voc:DIR", "coco:DIR", "coco:INSTANCES.json,IMAGE_DIR",
-            "yolo:DIR", "csv:FILE", "folder:DIR", or with options behind commas
-            "folder:DIR,image=raw,label=masks,values=0:0+255:1" or
-            "csv:FILE,image=shot,class=what,box=x+y+dx+dy,format=xywh".
+            "yolo:DIR", "csv:FILE", "folder:DIR", "tfds:NAME", "tfds:DIR", or with options behind commas
+            "folder:DIR,image=raw,label=masks,values=0:0+255:1",
+            "csv:FILE,image=shot,class=what,box=x+y+dx+dy,format=xywh" or "tfds:NAME,data_dir=DIR".
         split: "train", "val", ...; `kzoo.data.info(spec).splits` has the names. Or a slice of one, such as
-            "all[:24]", "all[24:]" or "train[:80%]".
+            "all[:24]", "all[24:]" or "train[:80%]"; of "tfds:..." also "train[:10]+test".
         task: what is to be learnt: "classification", "box_regression", "detection", "segmentation" or
             "instance_segmentation".
         image_size: height and width that the model is given. None: the pictures' own; where these differ,

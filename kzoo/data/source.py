@@ -85,7 +85,8 @@ class Source(Protocol):
 
     Attributes:
         info: what it has.
-        max_objects: most objects and crowd regions in any picture of any split, at least 1.
+        max_objects: most objects and crowd regions in any picture of any split, at least 1; of TFDS sets, of
+            those that were opened.
     """
 
     info: Info

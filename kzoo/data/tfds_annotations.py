@@ -1,5 +1,6 @@
 """What single records of a TFDS set tell: checked like a file that somebody wrote."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from kzoo.data.tfds_records import Record, Scanned
 
 _DECIMALS = 3  # of pixels, that shares of 32 bits tell
 _NO_CLASS = -2
+_BOX = "expected ymin < ymax and xmin < xmax, from 0 to 1"
 _TOLD = 10  # values that a message lists
 
 
@@ -139,14 +141,14 @@ class Annotations:
         there = self._features.objects
         shares = np.array(record.get(there.boxes, ()), np.float32)
         columns = [there.label, there.crowd, there.area, there.counts]
-        values = [name and record.get(name, ()) for name in columns]
+        values = [record.get(name, ()) if name else None for name in columns]
         lengths = {len(one) for one in values if one is not None}
         if lengths != {len(shares) / 4}:
             told = ", ".join(filter(None, (there.boxes, *columns)))
             raise DataError(f"{place}: {told} are of several lengths; expected the same of all")
         rows, faults = [], []
-        for number, box in enumerate(shares.reshape(-1, 4)):
-            label, crowd, area, counts = (one and one[number] for one in values)
+        for number, box in enumerate(shares.reshape(-1, 4).tolist()):
+            label, crowd, area, counts = (None if one is None else one[number] for one in values)
             try:
                 rows.append(
                     Row(
@@ -160,24 +162,23 @@ class Annotations:
                 )
             except ValueError as error:
                 kind = error.kind if isinstance(error, DataError) else "mask"
-                faults.append((f"object {number + 1}: {error}", kind))
+                told = ", ".join(f"{share:.6g}" for share in box)
+                faults.append((f"object {number + 1}, bbox ({told}): {error}", kind))
         return sorted(rows, key=lambda row: row.crowd), faults  # it is stable
 
-    def _read_box(self, shares: np.ndarray, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    def _read_box(self, shares: list[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
         """Shares (ymin, xmin, ymax, xmax) as xyxy in pixels; a DataError says what is wrong with them."""
-        y1, x1, y2, x2 = shares.tolist()
-        told = f"bbox ({y1:.6g}, {x1:.6g}, {y2:.6g}, {x2:.6g})"
-        expected = "expected ymin < ymax and xmin < xmax, from 0 to 1"
-        if not np.isfinite(shares).all():
-            raise DataError(f"{told} is not finite; {expected}", "not_numbers")
+        y1, x1, y2, x2 = shares
+        if not all(map(math.isfinite, shares)):
+            raise DataError(f"it is not finite; {_BOX}", "not_numbers")
         if x2 < x1 or y2 < y1:
-            raise DataError(f"{told} is reversed; {expected}", "reversed")
+            raise DataError(f"it is reversed; {_BOX}", "reversed")
         if x2 == x1 or y2 == y1:
-            raise DataError(f"{told} has no area; {expected}", "no_area")
+            raise DataError(f"it has no area; {_BOX}", "no_area")
         height, width = size
         left, right = round(x1 * width, _DECIMALS), round(x2 * width, _DECIMALS)
         top, bottom = round(y1 * height, _DECIMALS), round(y2 * height, _DECIMALS)
-        return clip_box(told, (left - self._from_one, top - self._from_one, right, bottom), size)
+        return clip_box("it", (left - self._from_one, top - self._from_one, right, bottom), size)
 
     def _read_counts(self, counts: bytes, size: tuple[int, int]) -> dict:
         text = counts.decode("ascii", "replace")

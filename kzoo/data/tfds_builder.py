@@ -84,22 +84,17 @@ def _from_name(spec: str, name: str, directory: str | None) -> tfds.core.Dataset
         told = " ".join(str(error).split())
         known = _configurations(name)
         _, _, configuration = name.partition(":")[0].partition("/")
-        if configuration and known and configuration not in known:
-            _check_few(spec, "configuration", configuration, known)
+        if configuration and known:
+            check_name(spec, "configuration", configuration, known)
         raise DataError(f"{spec}: {told[:300]}; expected a name that tfds.load takes") from error
+    there = f"{spec}, which is not in {where}" if where else spec
     sets = tfds.list_builders(with_community_datasets=False)
-    there = f" in {where}" if where else ""
-    _check_few(f"{spec}, which is not{there} either", "data set", re.split("[/:]", name)[0], sets)
-    raise DataError(f"{spec}: TFDS does not find it{there}; expected a name that tfds.load takes")
-
-
-def _check_few(where: str, argument: str, value: str, known: list[str]) -> None:
-    """As `check_name`, but of many known names the message has the nearest ones alone."""
     try:
-        check_name(where, argument, value, known)
+        check_name(there, "data set", re.split("[/:]", name)[0], sets)
     except DataError as error:
-        told, _, _ = str(error).partition(" Known: ")
-        raise DataError(f"{told} Known: the {len(known)} of tfds.list_builders().") from None
+        told, _, _ = str(error).partition(" Known: ")  # they would fill pages
+        raise DataError(f"{told} Known: the {len(sets)} of tfds.list_builders().") from None
+    raise DataError(f"{there}: TFDS does not find it; expected a name that tfds.load takes")
 
 
 def _configurations(name: str) -> list[str]:
@@ -118,25 +113,24 @@ def prepare(spec: str, builder: tfds.core.DatasetBuilder) -> None:
     with _quiet():
         if builder.is_prepared():
             return
-        there = f"{spec}: it is not in {builder.data_dir}"
-        place = "data_dir=DIR, where DIR has it prepared"
+    there = f"{spec}: it is not in {builder.data_dir}"
+    manager = builder._make_download_manager
+
+    def manager_with_network(*args, **options):
         print(f"kzoo: {there}; TFDS downloads and prepares it", file=sys.stderr)
-        manager = builder._make_download_manager
+        _check_network(builder)  # TFDS itself would try for minutes
+        return manager(*args, **options)
 
-        def manager_with_network(*args, **options):
-            _check_network(builder)  # TFDS itself would try for minutes
-            return manager(*args, **options)
-
+    with _quiet(), contextlib.redirect_stdout(sys.stderr):
         builder._make_download_manager = manager_with_network
         try:
             builder.download_and_prepare()
         except Exception as error:  # of the network, of archives, of what the set needs to be installed
-            told = _first_line(error)
-            if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-                by_hand = " ".join(str(builder.MANUAL_DOWNLOAD_INSTRUCTIONS).split())
-                raise DataError(f"{there}: {told} By hand: {by_hand} Or expected {place}") from error
-            told = f"{there}, and cannot be downloaded: {told}"
-            raise DataError(f"{told}; expected a network, or {place}") from error
+            told = " ".join(str(error).split()) or type(error).__name__
+            told = f"{there}, and cannot be downloaded: {told.rstrip('.')}"
+            raise DataError(f"{told}; or expected data_dir=DIR, where DIR has it prepared") from error
+        finally:
+            builder._make_download_manager = manager
 
 
 def _check_network(builder: tfds.core.DatasetBuilder) -> None:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from kzoo.data.class_names import BACKGROUND
@@ -142,7 +143,9 @@ def _is_picture(feature) -> bool:
 
 
 def _is_class(feature) -> bool:
-    return isinstance(feature, tfds.features.ClassLabel)
+    """Whether a feature is the number of a class: it says so itself, or is a single integer."""
+    is_number = isinstance(feature, tfds.features.Tensor) and feature.shape == ()
+    return is_number and np.issubdtype(feature.np_dtype, np.integer)
 
 
 def _names(feature) -> tuple[str, ...] | None:

@@ -48,9 +48,10 @@ def open_tfds(
         DataError: there is no such set, or nothing in it that can be learnt.
     """
     builder = open_builder(spec, where)
+    features = find_features(spec, builder.info)
     if not builder.info.splits:  # TFDS does not know what is in it before it is there
         prepare(spec, builder)
-    return TfdsSource(spec, builder, task=task, classes=classes, max_pixels=max_pixels)
+    return TfdsSource(spec, builder, features, task=task, classes=classes, max_pixels=max_pixels)
 
 
 class TfdsSource:
@@ -61,6 +62,7 @@ class TfdsSource:
     Args:
         spec: the text that messages call it by.
         builder: of the set.
+        features: of the set.
         task: what is to be learnt.
         classes: names in the order of their numbers, with or without "background" in front where pixels
             have those of objects. A set that names none takes them as the names of 0, 1, 2, ...
@@ -73,16 +75,17 @@ class TfdsSource:
         self,
         spec: str,
         builder: tfds.core.DatasetBuilder,
+        features: Features,
         *,
         task: str | None = None,
         classes: tuple[str, ...] | None = None,
         max_pixels: int,
     ) -> None:
         self._builder = builder
-        self._features = find_features(spec, builder.info)
-        tasks = _tasks(self._features)
+        self._features = features
+        tasks = _tasks(features)
         self._task = task if task in tasks else tasks[0]
-        found, of_masks = _names_for(self._features, self._task)
+        found, of_masks = _names_for(features, self._task)
         if classes and of_masks:
             classes = object_classes(classes)
         if not (found or classes) and task is not None:
@@ -93,7 +96,7 @@ class TfdsSource:
         names = classes or found or ()
         class_of = tuple(map(names.index, found or names))  # of the set's own numbers
         from_one = builder.name == "voc"
-        self._annotations = Annotations(self._features, self._task, class_of, max_pixels, from_one)
+        self._annotations = Annotations(features, self._task, class_of, max_pixels, from_one)
         splits = {name: int(split.num_examples) for name, split in builder.info.splits.items()}
         self.info = Info(spec, pixel_classes(names) if of_masks else names, splits, tasks)
         self.max_objects = 1
@@ -127,6 +130,9 @@ class TfdsSource:
 
     def _look(self, scan: Iterator[Scanned]) -> Iterator[tuple[Scanned, Picture | DataError]]:
         """What each record tells. No more than a block of them is in memory."""
+        if not self._annotations.by_pixels:  # else each record has a label picture to decode
+            yield from ((scanned, self._annotations.look_at(scanned)) for scanned in scan)
+            return
         with ThreadPoolExecutor(_THREADS) as pool:
             while block := list(islice(scan, _BLOCK)):
                 yield from zip(block, pool.map(self._annotations.look_at, block), strict=True)
