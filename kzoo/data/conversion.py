@@ -136,7 +136,8 @@ def _check_name(name: str, directory: Path) -> None:
         raise DataError(f"{name!r} is no name of a TFDS set; {expected}")
     if name in tfds.list_builders(with_community_datasets=False):
         raise DataError(f"{name!r} is a set of TFDS's own; expected a name of your own, such as my_{name}")
-    if (directory / name).exists():
+    # What was stopped leaves an empty folder, or if it could not clean up one called incomplete.
+    if any(not path.name.startswith("incomplete.") for path in (directory / name).glob("*")):
         raise DataError(f"{directory / name} is there already; expected another name or directory")
 
 
