@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-import kzoo.data
+import kzoo
 from kzoo.checks import check_choice, check_directory
 from kzoo.command_line import errors_told
 from kzoo.tasks import TASKS
@@ -92,7 +92,8 @@ def convert(
         task: what of the data is written. By default objects with masks if there are any, else with boxes,
             else the class of each pixel, or of each picture.
         splits: the splits to write, and what they are in the data if they are not called the same, as in
-            train=all[:24] test=all[24:]. By default all but "all", as which TFDS knows all together.
+            train=all[:24] test=all[24:]. By default all but those of which every picture is in others too:
+            TFDS takes all and train+val anyway.
     """
     scheme, _, name = to.partition(":")
     if scheme != "tfds" or not name:

@@ -18,7 +18,7 @@ import contextlib
 import io
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -66,8 +66,8 @@ def convert(
         task: what of the data is written. None: instances with masks if it has them, or else boxes, the
             classes of pixels, or of pictures.
         splits: the new name of each split, and what it is in the data, as in
-            {"train": "all[:24]", "val": "all[24:]"}. None: all of them as they are called, but for "all", as
-            which TFDS knows all together.
+            {"train": "all[:24]", "val": "all[24:]"}. None: all of them as they are called, but for those of
+            which every picture is in others too, such as "all": TFDS takes "all" and "train+val" anyway.
         classes: names in the order of their numbers. None: those that the data has.
         strict: whether a single fault in the data is an error.
         max_pixels: the most that a picture may have.
@@ -89,9 +89,13 @@ def convert(
         tasks = open_source(spec, classes=classes, max_pixels=max_pixels).info.tasks
         task = next(one for one in _BY_DETAIL if one in tasks)
     source = open_source(spec, task=task, classes=classes, max_pixels=max_pixels)
-    wanted = _names(source) if splits is None else dict(splits)
-    _check_splits(source, wanted)
-    opened = {new: open_split(source, text, strict=strict) for new, text in wanted.items()}
+    if splits is not None:
+        _check_splits(spec, splits)
+        opened = {new: open_split(source, text, strict=strict) for new, text in splits.items()}
+    else:
+        there = [name for name, count in source.info.splits.items() if count]
+        opened = _own_pictures({name: open_split(source, name, strict=strict) for name in there})
+        _check_splits(spec, opened)
     features, example = _layout(source, task, opened)
     total = sum(map(len, opened.values()))
     with (
@@ -141,15 +145,17 @@ def _check_name(name: str, directory: Path) -> None:
         raise DataError(f"{directory / name} is there already; expected another name or directory")
 
 
-def _names(source: Source) -> dict[str, str]:
-    """The splits of a source that have pictures, but for the one that holds all others."""
-    names = [name for name, count in source.info.splits.items() if count]
-    others = [name for name in names if name != "all"]
-    return {name: name for name in others or names}
+def _own_pictures(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """The splits but for those of which all pictures are in others, largest first: "all", and "trainval"."""
+    kept = dict(splits)
+    for name in sorted(splits, key=lambda name: -len(splits[name])):
+        others = {picture for other, split in kept.items() if other != name for picture in split.names}
+        if others.issuperset(splits[name].names):
+            del kept[name]
+    return kept
 
 
-def _check_splits(source: Source, wanted: Mapping[str, str]) -> None:
-    spec = source.info.spec
+def _check_splits(spec: str, wanted: Collection[str]) -> None:
     if not wanted:
         raise DataError(f"{spec}: no split to convert; expected one, such as train")
     for name in wanted:

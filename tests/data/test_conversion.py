@@ -160,6 +160,30 @@ def test_ignored_pixels_stay_ignored(tmp_path):
     assert (split.read_labels(0) == labels.astype(np.int8)).all()
 
 
+def write_voc(directory, splits):
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (directory / folder).mkdir(parents=True)
+    for name in sorted({name for names in splits.values() for name in names}):
+        Image.new("RGB", (8, 8)).save(directory / f"JPEGImages/{name}.jpg")
+        box = "<xmin>1</xmin><ymin>2</ymin><xmax>5</xmax><ymax>8</ymax>"
+        one = f"<object><name>cell</name><bndbox>{box}</bndbox></object>"
+        (directory / f"Annotations/{name}.xml").write_text(f"<annotation>{one}</annotation>")
+    for split, names in splits.items():
+        (directory / f"ImageSets/Main/{split}.txt").write_text("\n".join(names))
+    return f"voc:{directory}"
+
+
+def test_splits_that_are_others_together_are_not_written(tmp_path):
+    spec = write_voc(tmp_path / "data", {"train": "abc", "val": "de", "trainval": "abcde", "test": "fa"})
+    kzoo.data.convert(spec, "mine", tmp_path / "sets")
+    assert kzoo.data.info(f"tfds:{tmp_path}/sets").splits == {"train": 3, "val": 2, "test": 2}
+    kzoo.data.convert(spec, "whole", tmp_path / "sets", splits={"trainval": "trainval"})
+    equal(spec, "trainval", "detection", f"tfds:{tmp_path}/sets/whole", "trainval")
+    same = write_voc(tmp_path / "same", {"first": "ab", "second": "ab"})
+    kzoo.data.convert(same, "same", tmp_path / "sets")
+    assert list(kzoo.data.info(f"tfds:{tmp_path}/sets/same").splits.values()) == [2]
+
+
 def test_all_splits_but_all_are_written(tmp_path):
     folder = tmp_path / "data/cat"
     folder.mkdir(parents=True)
