@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 import kzoo
+from kzoo import data_cli
 from kzoo.checks import check_choice, check_directory, check_integer, check_number, listed
 from kzoo.command_line import errors_told
 
@@ -215,7 +216,14 @@ def _print_figures(result: dict[str, float], trained: "Trained") -> None:
 
 
 DESCRIPTION = "Models that train, predict and serve as one graph."
-COMMANDS = {"list": list_, "info": info, "predict": predict, "eval": evaluate, "export": export}
+COMMANDS = {
+    "list": list_,
+    "info": info,
+    "data": data_cli.data,
+    "predict": predict,
+    "eval": evaluate,
+    "export": export,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -229,6 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not command.startswith("-"):
         with errors_told("kzoo", status=2):
             check_choice("command", command, COMMANDS)
+    if command == "data":
+        return data_cli.main(arguments[1:])
     # All that `list` and `info` can be given wrong is a name, and that is the command line's fault.
     with errors_told("kzoo", status=2 if command in ("list", "info") else 1):
         tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="kzoo", description=DESCRIPTION, args=arguments)

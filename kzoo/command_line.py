@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import sys
 import traceback
 import warnings
@@ -67,11 +66,13 @@ def errors_told(program: str, status: int = 1) -> Iterator[None]:
 
 def _message_for_people(error: Exception) -> str | None:
     """What to tell of an error on what was given; None of a fault of the program, to be traced back."""
+    from kzoo.data.faults import told_by_tensorflow
+
     if isinstance(error, OSError):
         return str(error)
-    within_data = re.search(r"DataError: (.*)", str(error))  # a picture that broke while it was read
-    if within_data and type(error).__module__.startswith("tensorflow"):
-        return within_data[1]
+    within_data = told_by_tensorflow(error)
+    if within_data is not None:
+        return within_data
     if isinstance(error, ValueError):
         raised_by = traceback.extract_tb(error.__traceback__)[-1].filename
         told = "\n".join([str(error), *getattr(error, "__notes__", [])])

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from kzoo.batches import check_data, check_pictures
+from kzoo.data.faults import as_data_errors
 from kzoo.options import plain
 
 if TYPE_CHECKING:
@@ -64,26 +65,31 @@ class ZooModel(keras.Model):
         Raises:
             ValueError: a target is missing, pictures have another shape than the model takes, or a dataset of
                 `kzoo.data.load` has another number of classes.
+            DataError: a file that a dataset of `kzoo.data.load` reads broke meanwhile. Names the file.
         """
         for argument, data in (("x", x), ("validation_data", kwargs.get("validation_data"))):
             check_data(self, argument, data, targets=True)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # the dataset's own matter; Keras would only warn of it
-        return super().fit(x, *args, **kwargs)
+        with as_data_errors():
+            return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
         """Evaluates as `keras.Model.evaluate` does; raises as `fit` does."""
         check_data(self, "x", x, targets=True)
-        return super().evaluate(x, *args, **kwargs)
+        with as_data_errors():
+            return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Answers for pictures, or for those of a dataset, whose targets are left aside.
 
         Raises:
             ValueError: pictures have another shape than the model takes.
+            DataError: as in `fit`.
         """
         check_data(self, "x", x, targets=False)
-        return super().predict(_pictures(x), *args, **kwargs)
+        with as_data_errors():
+            return super().predict(_pictures(x), *args, **kwargs)
 
     def predict_on_batch(self, x):
         """Answers for one batch of pictures; raises as `predict` does."""

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import kzoo
+from kzoo.data import DataError
 from kzoo.losses.loss_layer import LossLayer
 from kzoo.zoo_model import ZooModel
 
@@ -215,6 +216,7 @@ import keras
 import numpy as np
 import kzoo
 from kzoo.layers.batch_norm import BatchNorm
+from kzoo.data import DataError
 from kzoo.losses.loss_layer import LossLayer
 from kzoo.zoo_model import ZooModel
 
@@ -304,3 +306,29 @@ def test_weights_in_half_precision_are_refused(policy):
             kzoo.build("classifier", num_classes=2, input_shape=(32, 32, 3), backbone="compact")
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def test_a_file_that_broke_meanwhile_is_a_fault_in_data(model):
+    """And not an error of TensorFlow's of many lines."""
+
+    def broken(picture):
+        raise DataError("a.jpg: truncated; expected a whole picture file")
+
+    def read(example):
+        images = tf.numpy_function(broken, [example["images"]], tf.uint8)
+        return example | {"images": tf.ensure_shape(images, [None, 8, 8, 3])}
+
+    data = dataset().map(read)
+    for work in (lambda: model.fit(data, verbose=0), lambda: model.evaluate(data, verbose=0)):
+        with pytest.raises(DataError, match="^a.jpg: truncated; expected a whole picture file$"):
+            work()
+    with pytest.raises(DataError, match="^a.jpg: truncated"):
+        model.predict(data, verbose=0)
+
+
+def test_other_errors_of_tensorflow_stay_what_they_are(model):
+    data = dataset().map(lambda example: example | {"images": tf.reshape(example["images"], [-1, 8, 8, 3])})
+    data = data.map(lambda example: example | {"wanted": tf.gather(example["wanted"], [9], axis=1)})
+    data = data.map(lambda example: example | {"wanted": tf.repeat(example["wanted"], 3, axis=1)})
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        model.fit(data, verbose=0)

@@ -1,21 +1,24 @@
-"""Pictures and what is in them: `load` makes batches, `info` tells what there is.
+"""Pictures and what is in them: `load` makes batches, `info` tells what there is, `convert` writes TFDS sets.
 
-Asking `info` does not import TensorFlow; `load` and `Augmentation` do, on first use.
+Asking `info` does not import TensorFlow, unless it is a TFDS set that is asked about; `load`, `Augmentation`
+and `convert` do, on first use.
 """
 
 from kzoo.data.faults import DataError
 from kzoo.data.resize import to_own_pixels
 from kzoo.data.source import Info, open_source
 
-__all__ = ["Augmentation", "DataError", "Info", "info", "load", "to_own_pixels"]
+__all__ = ["Augmentation", "DataError", "Info", "convert", "info", "load", "to_own_pixels"]
 
 
 def info(spec: str) -> Info:
     """What data holds: its classes, its splits with their numbers of pictures, the tasks it can teach.
 
     Args:
-        spec: "shapes", "shapes:N", "voc:DIR", "coco:DIR", "coco:INSTANCES.json,IMAGE_DIR", "folder:DIR" or
-            "folder:DIR,image=NAME,label=NAME,values=VALUE:CLASS+VALUE:CLASS".
+        spec: "shapes", "shapes:N", "voc:DIR", "coco:DIR", "coco:INSTANCES.json,IMAGE_DIR", "yolo:DIR",
+            "folder:DIR" or "folder:DIR,image=NAME,label=NAME,values=VALUE:CLASS+VALUE:CLASS", "csv:FILE" or
+            "csv:FILE,image=COLUMN,class=COLUMN,box=A+B+C+D,format=xyxy" (or xywh), "tfds:NAME",
+            "tfds:NAME,data_dir=DIR" or "tfds:DIR".
 
     Raises:
         DataError: there is no such data.
@@ -34,4 +37,8 @@ def __getattr__(name: str):
         from kzoo.data.augmentation import Augmentation
 
         return Augmentation
+    if name == "convert":
+        from kzoo.data.conversion import convert
+
+        return convert
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

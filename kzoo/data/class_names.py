@@ -1,6 +1,7 @@
 """The names of classes: lists that callers give or that lie beside the data. Their order is their numbers."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kzoo.data.faults import DataError
@@ -40,6 +41,12 @@ def written_classes(directory: Path) -> tuple[tuple[str, ...], Path] | None:
         if path.is_file():
             return check_classes(read_lines(path), str(path)), path
     return None
+
+
+def found_classes(found: Iterable[str]) -> tuple[str, ...]:
+    """The classes of objects where no list tells them: the most frequent first, then by name."""
+    count = Counter(found)
+    return tuple(sorted(count, key=lambda name: (-count[name], name)))
 
 
 def read_lines(path: Path) -> list[str]:

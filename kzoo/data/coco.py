@@ -8,7 +8,9 @@ Of a single file a tenth of the pictures each is drawn for "val" and "test", the
 or not. Boxes are read as they are written, [x, y, width, height] of the object's borders.
 
 A region with `iscrowd` 1 holds objects that nobody told apart: its class is `CROWD`, behind the objects of
-its picture. A picture without annotations is one of ground alone.
+its picture. A picture without annotations is one of ground alone. Where the size that is told is that of a
+picture as it is stored, and not as EXIF turns it, boxes and masks are turned with it
+(`kzoo.data.orientation`).
 
 For the task "segmentation" the classes are those of pixels: "background", then the categories.
 """
@@ -28,9 +30,10 @@ import numpy as np
 
 from kzoo.classes import CROWD
 from kzoo.data.class_names import check_classes, object_classes, pixel_classes
-from kzoo.data.faults import DataError, Faults, shortened
+from kzoo.data.faults import DataError, Faults, kind_of, shortened
 from kzoo.data.labels import labels_of_masks
-from kzoo.data.pictures import check_picture, read_picture
+from kzoo.data.orientation import fits, orientation_of_annotation, turn_boxes, turn_mask, turn_size
+from kzoo.data.pictures import MAX_PIXELS, check_picture, read_orientation, read_picture
 from kzoo.data.segmentations import check_segmentation, to_rle
 from kzoo.data.source import (
     MASKED,
@@ -55,6 +58,17 @@ class _File:
     annotations: dict[object, list[dict]]  # by id of the picture, which need not be there
 
 
+class _Picture(NamedTuple):
+    path: Path
+    size: tuple[int, int]  # (height, width) as seen
+    orientation: int  # by which its annotations are to be turned
+
+    @property
+    def told_size(self) -> tuple[int, int]:
+        """(height, width) of the picture that its annotations are of."""
+        return turn_size(self.size, self.orientation)
+
+
 class _Row(NamedTuple):
     """One annotation of a picture."""
 
@@ -75,6 +89,7 @@ class Coco:
         task: what is to be learnt: it tells whether masks are looked at.
         classes: names in the order of their numbers, with or without "background" in front where it is about
             pixels; by default the categories of the files.
+        max_pixels: the most that a picture may have.
     """
 
     def __init__(
@@ -85,7 +100,9 @@ class Coco:
         *,
         task: str | None = None,
         classes: tuple[str, ...] | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
+        self._max_pixels = max_pixels
         self._masked = task in MASKED
         self._pixels = task == "segmentation"
         self._files: dict[str, _File] = {}  # by split
@@ -135,21 +152,22 @@ class Coco:
             for annotation in annotations if picture not in known else ():
                 told = f"{file.path}, annotation {annotation['id']}: no picture has its image_id"
                 told = f"{told} {shortened(annotation.get('image_id'))}; expected the id of one of `images`"
-                strays.add(f"image_id {picture}", told)
+                strays.add(f"image_id {picture}", told, "no_picture")
         if of_more:
             strays.close(len(file.pictures), strict=strict)
         folder = self._find_folder(name)
         with ThreadPoolExecutor(_THREADS) as pool:
-            sizes = list(pool.map(partial(_check_picture, file.path, folder), listed))
+            found = list(pool.map(partial(_check_picture, folder, self._max_pixels), listed))
         seen, seen_annotations, kept = set(), set(), []
-        for picture, size in zip(listed, sizes, strict=True):
+        for picture, one in zip(listed, found, strict=True):
             place = f"{file.path}, image {picture['id']} ({picture['file_name']})"
             if picture["id"] in seen:
-                faults.add(picture["file_name"], f"{place}: the id is there before; expected each id once")
+                told = f"{place}: the id is there before; expected each id once"
+                faults.add(picture["file_name"], told, "duplicate")
                 continue
             seen.add(picture["id"])
-            if isinstance(size, str):
-                faults.add(picture["file_name"], f"{place}: {size}")
+            if isinstance(one, DataError):
+                faults.add(picture["file_name"], f"{place}: {one}", one.kind)
                 continue
             rows = []
             for annotation in file.annotations.get(picture["id"], ()):
@@ -157,37 +175,43 @@ class Coco:
                     if annotation["id"] in seen_annotations:
                         raise ValueError("the id is there before; expected each id once")
                     seen_annotations.add(annotation["id"])
-                    rows.append(self._read_annotation(annotation, file, size))
+                    rows.append(self._read_annotation(annotation, file, one.told_size))
                 except ValueError as error:
                     told = f"{file.path}, annotation {annotation['id']}: {error}"
-                    faults.add(picture["file_name"], told)
+                    faults.add(picture["file_name"], told, kind_of(error))
             rows.sort(key=lambda row: row.crowd)  # it is stable
-            kept.append((folder / picture["file_name"], size, rows))
+            kept.append((one, rows))
         faults.close(len(listed), strict=strict)
         return self._split_of(name, kept)
 
-    def _split_of(self, name: str, kept: list[tuple[Path, tuple[int, int], list[_Row]]]) -> Split:
-        """A split of pictures: path, (height, width), and what their annotations tell."""
-        paths, sizes, rows = zip(*kept, strict=True) if kept else ((), (), ())
+    def _split_of(self, name: str, kept: list[tuple[_Picture, list[_Row]]]) -> Split:
+        """A split of pictures and what their annotations tell."""
+        pictures, rows = zip(*kept, strict=True) if kept else ((), ())
+
+        def boxes_of(picture: _Picture, one: list[_Row]) -> np.ndarray:
+            boxes = np.array([row.box for row in one], np.float32).reshape(-1, 4)
+            return turn_boxes(boxes, picture.told_size, picture.orientation)
 
         def read_masks(index: int) -> list[dict]:
-            return [to_rle(row.segmentation, sizes[index]) for row in rows[index]]
+            picture = pictures[index]
+            masks = [to_rle(row.segmentation, picture.told_size) for row in rows[index]]
+            return [turn_mask(mask, picture.orientation) for mask in masks]
 
         def labels(one: list[_Row]) -> list[int]:
             return [CROWD if row.crowd else row.label for row in one]
 
         def read_labels(index: int) -> np.ndarray:
-            return labels_of_masks(read_masks(index), classes[index], sizes[index])
+            return labels_of_masks(read_masks(index), classes[index], pictures[index].size)
 
         classes = tuple(np.array(labels(one), np.int32) for one in rows)
         return Split(
             name=name,
-            boxes=tuple(np.array([row.box for row in one], np.float32).reshape(-1, 4) for one in rows),
+            boxes=tuple(map(boxes_of, pictures, rows)),
             classes=classes,
             crowd_classes=tuple(np.array([row.label for row in one if row.crowd], np.int32) for one in rows),
-            names=tuple(map(str, paths)),
-            sizes=sizes,
-            read=lambda index: read_picture(paths[index]),
+            names=tuple(str(picture.path) for picture in pictures),
+            sizes=tuple(picture.size for picture in pictures),
+            read=lambda index: read_picture(pictures[index].path, max_pixels=self._max_pixels),
             read_masks=read_masks if self._masked else None,
             read_labels=read_labels if self._pixels else None,
             areas=tuple(np.array([row.area for row in one], np.float32) for one in rows),
@@ -197,7 +221,8 @@ class Coco:
         """What one annotation tells; a ValueError says what is wrong with it."""
         category, crowd = annotation.get("category_id"), annotation.get("iscrowd", 0)
         if type(category) is not int or category not in file.classes:
-            raise ValueError(f"category_id {shortened(category)}; expected the id of one of `categories`")
+            expected = "expected the id of one of `categories`"
+            raise DataError(f"category_id {shortened(category)}; {expected}", "unknown_class")
         if crowd not in (0, 1):
             raise ValueError(f"iscrowd {shortened(crowd)}; expected 0 or 1")
         box = _read_box(annotation.get("bbox"), size)
@@ -205,7 +230,12 @@ class Coco:
         area = _number(annotation.get("area"))
         if not 0 <= area < math.inf:
             area = (box[2] - box[0]) * (box[3] - box[1])
-        segmentation = check_segmentation(annotation.get("segmentation"), size) if self._masked else None
+        segmentation = None
+        if self._masked:
+            try:
+                segmentation = check_segmentation(annotation.get("segmentation"), size)
+            except ValueError as error:
+                raise DataError(str(error), "mask") from None
         return _Row(box, label, bool(crowd), area, segmentation)
 
     def _agreed_classes(self) -> tuple[str, ...]:
@@ -229,7 +259,8 @@ class Coco:
                 return folder
         raise DataError(
             f'{self.info.spec}: the pictures of split="{name}" are not to be found; expected '
-            f"{self._pictures[name][0]['file_name']} in {' or '.join(map(str, self._folders[name]))}"
+            f"{self._pictures[name][0]['file_name']} in {' or '.join(map(str, self._folders[name]))}",
+            "missing",
         )
 
 
@@ -244,20 +275,24 @@ def _find_files(spec: str, directory: Path) -> list[Path]:
     )
 
 
-def _check_picture(file: Path, folder: Path, picture: dict) -> tuple[int, int] | str:
-    """(height, width) of a picture, or what is wrong with it."""
+def _check_picture(folder: Path, max_pixels: int, picture: dict) -> _Picture | DataError:
+    """A picture, or what is wrong with it."""
     name = picture["file_name"]
     if not _is_within(name):
-        return f"file_name {name!r} leads out of {folder}; expected a path within it"
+        return DataError(f"file_name {name!r} leads out of {folder}; expected a path within it", "missing")
+    told = picture.get("height") or None, picture.get("width") or None  # 0 is how some tools write nothing
     try:
-        height, width = check_picture(folder / name)
+        height, width = size = check_picture(folder / name, max_pixels=max_pixels)
+        if fits(told, size):
+            return _Picture(folder / name, size, 1)
+        orientation = orientation_of_annotation(told, size, read_orientation(folder / name))
     except DataError as error:
-        return str(error)
-    told = picture.get("height") or height, picture.get("width") or width  # 0 is how some tools write nothing
-    if told != (height, width):
-        found = " x ".join(map(shortened, told[::-1]))
-        return f"says that its picture is {found}; expected {width} x {height}, the size of {folder / name}"
-    return height, width
+        return error
+    if not fits(told, turn_size(size, orientation)):
+        found = " x ".join(shortened(one or real) for one, real in ((told[1], width), (told[0], height)))
+        expected = f"{width} x {height}, the size of {folder / name}"
+        return DataError(f"says that its picture is {found}; expected {expected}", "size")
+    return _Picture(folder / name, size, orientation)
 
 
 def _read_box(found: object, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -268,11 +303,12 @@ def _read_box(found: object, size: tuple[int, int]) -> tuple[float, float, float
     x, y, width, height = map(_number, found) if is_four else [math.nan] * 4
     told = f"bbox {shortened(found)}"
     if not all(map(math.isfinite, (x, y, width, height, x + width, y + height))):
-        raise ValueError(f"{told} is not of four finite numbers; expected [x, y, width, height] in pixels")
+        expected = "expected [x, y, width, height] in pixels"
+        raise DataError(f"{told} is not of four finite numbers; {expected}", "not_numbers")
     if width < 0 or height < 0:
-        raise ValueError(f"{told} is reversed; expected a width and a height above 0")
+        raise DataError(f"{told} is reversed; expected a width and a height above 0", "reversed")
     if width == 0 or height == 0:
-        raise ValueError(f"{told} has no area; expected a width and a height above 0")
+        raise DataError(f"{told} has no area; expected a width and a height above 0", "no_area")
     return clip_box(told, (x, y, x + width, y + height), size)
 
 

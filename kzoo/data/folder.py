@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 from kzoo.data.class_names import written_classes
 from kzoo.data.faults import DataError
-from kzoo.data.pictures import EXTENSIONS
-from kzoo.data.source import Source, check_name
+from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS
+from kzoo.data.source import Source
+from kzoo.data.spec_options import read_options
 
 _OPTIONS = ("image", "label", "values")
 SPLITS = ("train", "val", "test")  # what splits are called, in their order; there may be others
@@ -34,7 +35,13 @@ class Names(NamedTuple):
     origin: str
 
 
-def open_folder(spec: str, where: str, task: str | None, classes: tuple[str, ...] | None) -> Source:
+def open_folder(
+    spec: str,
+    where: str,
+    task: str | None,
+    classes: tuple[str, ...] | None,
+    max_pixels: int = MAX_PIXELS,
+) -> Source:
     """The source behind `"folder:..."`.
 
     Args:
@@ -43,6 +50,7 @@ def open_folder(spec: str, where: str, task: str | None, classes: tuple[str, ...
         task: what is to be learnt, as far as that is known.
         classes: names in the order of their numbers; by default those of classes.txt or labels.txt in DIR, or
             what the folders or the values are called.
+        max_pixels: the most that a picture may have.
 
     Raises:
         DataError: there is no such directory, or nothing of either kind in it.
@@ -50,7 +58,7 @@ def open_folder(spec: str, where: str, task: str | None, classes: tuple[str, ...
     from kzoo.data.folder_classes import FolderClasses
     from kzoo.data.folder_pairs import FolderPairs
 
-    directory, options = _read_options(spec, where)
+    directory, options = read_options(spec, where, _OPTIONS, "directory")
     if not directory.is_dir():
         found = "is not a directory" if directory.exists() else "does not exist"
         expected = "a directory with classes as folders, or with image and label"
@@ -62,30 +70,14 @@ def open_folder(spec: str, where: str, task: str | None, classes: tuple[str, ...
     image, label = options.get("image", "image"), options.get("label", "label")
     places = [directory, *folders(directory)]
     if options or any((place / side).is_dir() for place in places for side in (image, label)):
-        return FolderPairs(spec, directory, image, label, options.get("values"), named)
+        return FolderPairs(spec, directory, image, label, options.get("values"), named, max_pixels)
     if task == "segmentation":
         there = ", ".join(path.name for path in folders(directory)) or "no folder"
         raise DataError(
             f"{spec}: task={task!r} takes pictures and label pictures, but {directory} has neither image nor "
             f"label, but {there}; expected both, or their names, as in '{spec},image=raw,label=masks'"
         )
-    return FolderClasses(spec, directory, named)
-
-
-def _read_options(spec: str, where: str) -> tuple[Path, dict[str, str]]:
-    """The directory, whose name may have commas, and the options behind it."""
-    options = {}
-    while not Path(where).expanduser().is_dir() and (match := re.fullmatch(r"(.*),([^,=/]*)=([^,]*)", where)):
-        where, option, value = match.groups()
-        check_name(spec, "option", option.strip(), _OPTIONS)
-        if option.strip() in options:
-            raise DataError(f"{spec!r} has the option {option.strip()} twice; expected once")
-        if not value.strip():
-            raise DataError(f"{spec!r} has nothing behind {option.strip()}=; expected what it is to be")
-        options[option.strip()] = value.strip()
-    if not where:
-        raise DataError(f"{spec!r} lacks the directory; expected 'folder:DIR'")
-    return Path(where).expanduser(), options
+    return FolderClasses(spec, directory, named, max_pixels)
 
 
 def folders(directory: Path) -> list[Path]:

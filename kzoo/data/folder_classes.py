@@ -1,13 +1,14 @@
 """Pictures that lie in a folder for each class, behind `"folder:DIR"` (`kzoo.data.folder`)."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from kzoo.data.faults import DataError, Faults
+from kzoo.data.faults import DataError, Faults, refuse
 from kzoo.data.folder import SPLITS, Names, files, folders, in_order, is_picture, natural
-from kzoo.data.pictures import check_picture, read_picture
+from kzoo.data.pictures import MAX_PIXELS, check_picture, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, draw_splits
 
 _THREADS = 8  # they wait for the disk
@@ -24,17 +25,21 @@ class FolderClasses:
         spec: the text that messages call it by.
         directory: which must be there.
         named: the classes and where they are from; by default the folders by name, the same in every split.
+        max_pixels: the most that a picture may have.
     """
 
-    def __init__(self, spec: str, directory: Path, named: Names | None = None) -> None:
+    def __init__(
+        self, spec: str, directory: Path, named: Names | None = None, max_pixels: int = MAX_PIXELS
+    ) -> None:
+        self._max_pixels = max_pixels
         found = folders(directory)
         if not found:
             raise DataError(f"{spec}: there is no folder in {directory}; expected {_LAYOUT}")
         if any(map(folders, found)) or all(path.name in SPLITS for path in found):
-            there = in_order({path.name: _classes_of(spec, path) for path in found})
+            there = in_order({path.name: _classes_of(spec, path, max_pixels) for path in found})
             splits = {name: _alternating(by_class) for name, by_class in there.items()}
         else:
-            there = {directory.name: _classes_of(spec, directory)}
+            there = {directory.name: _classes_of(spec, directory, max_pixels)}
             splits = _drawn(there[directory.name])
         self._splits = splits
         classes = named.names if named else _agreed(spec, there)
@@ -50,12 +55,12 @@ class FolderClasses:
         check_split(self.info, name)
         listed = self._splits[name][part]
         with ThreadPoolExecutor(_THREADS) as pool:
-            sizes = list(pool.map(_check, listed))
+            sizes = list(pool.map(partial(_check, max_pixels=self._max_pixels), listed))
         faults = Faults(f'{self.info.spec}, split "{name}"')
         kept = []
         for path, size in zip(listed, sizes, strict=True):
-            if isinstance(size, str):
-                faults.add(str(path), size)
+            if isinstance(size, DataError):
+                faults.add(str(path), str(size), size.kind)
             else:
                 kept.append((path, size))
         faults.close(len(listed), strict=strict)
@@ -67,32 +72,33 @@ class FolderClasses:
             classes=tuple(np.array([label], np.int32) for label in classes),
             names=tuple(str(path) for path, _ in kept),
             sizes=tuple(size for _, size in kept),
-            read=lambda index: read_picture(kept[index][0]),
+            read=lambda index: read_picture(kept[index][0], max_pixels=self._max_pixels),
         )
 
     def _check_folders(self, missing: set[Path]) -> None:
         """Refuses a folder of which no picture is left, unless there are whole ones in other splits."""
         for folder in sorted(missing):
-            if not any(isinstance(_check(path), tuple) for path in files(folder)):
+            if not any(isinstance(_check(path, self._max_pixels), tuple) for path in files(folder)):
                 told = f"{self.info.spec}: no picture of {folder} can be read"
-                raise DataError(f"{told}; expected one at least, or no such folder")
+                error = DataError(f"{told}; expected one at least, or no such folder", "unreadable")
+                refuse(str(folder), error)
 
 
-def _check(path: Path) -> tuple[int, int] | str:
+def _check(path: Path, max_pixels: int) -> tuple[int, int] | DataError:
     """(height, width) of a picture, or what is wrong with it."""
     try:
-        return check_picture(path)
+        return check_picture(path, max_pixels=max_pixels)
     except DataError as error:
-        return str(error)
+        return error
 
 
-def _classes_of(spec: str, directory: Path) -> dict[str, list[Path]]:
+def _classes_of(spec: str, directory: Path, max_pixels: int) -> dict[str, list[Path]]:
     """The files of each class that a directory has a folder for."""
     by_class = {path.name: files(path) for path in folders(directory)}
     if not by_class:
         raise DataError(f"{spec}: there is no folder of a class in {directory}; expected {_LAYOUT}")
     for name, paths in by_class.items():
-        if not any(is_picture(path) or isinstance(_check(path), tuple) for path in paths):
+        if not any(is_picture(path) or isinstance(_check(path, max_pixels), tuple) for path in paths):
             raise DataError(f"{spec}: there is no picture in {directory / name}; expected those of its class")
     return by_class
 

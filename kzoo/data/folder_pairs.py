@@ -17,11 +17,13 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from kzoo.data.faults import DataError, Faults
 from kzoo.data.folder import Names, files, folders, in_order, is_picture, natural
 from kzoo.data.pairs import IGNORED, Pair, listed, open_pairs, scan_labels
+from kzoo.data.pictures import MAX_PIXELS
 from kzoo.data.source import Info, Split, check_split, draw_splits
 
 _PLACES = 3  # that a message names
@@ -37,6 +39,7 @@ class FolderPairs:
         label: the folder of label pictures beside it.
         values: the classes of values as text, "VALUE:CLASS+VALUE:CLASS".
         named: the classes and where they are from; by default the values' own.
+        max_pixels: the most that a picture may have.
     """
 
     def __init__(
@@ -47,7 +50,9 @@ class FolderPairs:
         label: str = "label",
         values: str | None = None,
         named: Names | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
+        self._max_pixels = max_pixels
         self._spec = spec
         if any((directory / side).is_dir() for side in (image, label)):
             by_name = {pair.name: pair for pair in _pair(spec, directory / image, directory / label)}
@@ -75,7 +80,9 @@ class FolderPairs:
         check_split(self.info, name)
         faults = Faults(f'{self.info.spec}, split "{name}"')
         pairs = self._pairs[name][part]
-        return open_pairs(name, pairs, self._class_of_value, faults, strict=strict)
+        return open_pairs(
+            name, pairs, self._class_of_value, faults, strict=strict, max_pixels=self._max_pixels
+        )
 
     def _find_values(self) -> dict[int, list[Path]]:
         """All values of label pictures and the files with each; faults are told when a split is opened."""
@@ -83,7 +90,9 @@ class FolderPairs:
         faults = [pair.fault for pairs in self._pairs.values() for pair in pairs if pair.fault]
         files_of_value = defaultdict(list)
         with ThreadPoolExecutor() as pool:
-            for label, values, fault in pool.map(_values_of, dict.fromkeys(labels)):
+            for label, values, fault in pool.map(
+                partial(_values_of, max_pixels=self._max_pixels), dict.fromkeys(labels)
+            ):
                 faults += [fault] if fault else []
                 for value in values:
                     files_of_value[value].append(label)
@@ -92,9 +101,9 @@ class FolderPairs:
         return files_of_value
 
 
-def _values_of(label: Path) -> tuple[Path, frozenset[int], str]:
+def _values_of(label: Path, max_pixels: int) -> tuple[Path, frozenset[int], str]:
     try:
-        return label, scan_labels(label).values, ""
+        return label, scan_labels(label, max_pixels).values, ""
     except DataError as error:
         return label, frozenset(), str(error)
 
@@ -110,14 +119,17 @@ def _pair(spec: str, image: Path, label: Path) -> list[Pair]:
     pairs = []
     for name in sorted(pictures.keys() | labels.keys(), key=natural):
         of_picture, of_label = pictures.get(name, []), labels.get(name, [])
-        fault = ""
+        fault = None
         if not of_picture:
-            fault = f"{of_label[0]}: its picture is missing; expected {image / name} with .png or the like"
+            told = f"{of_label[0]}: its picture is missing; expected {image / name} with .png or the like"
+            fault = DataError(told, "missing")
         elif not of_label:
-            fault = f"{of_picture[0]}: its label picture is missing; expected {label / name}.png"
+            told = f"{of_picture[0]}: its label picture is missing; expected {label / name}.png"
+            fault = DataError(told, "no_annotation")
         for found in (of_picture, of_label):
             if len(found) > 1:
-                fault = f"{found[0]}: there is {found[1].name} too; expected one picture of each name"
+                told = f"{found[0]}: there is {found[1].name} too; expected one picture of each name"
+                fault = DataError(told, "duplicate")
         pairs.append(Pair(name, *(None if fault else found[0] for found in (of_picture, of_label)), fault))
     return pairs
 

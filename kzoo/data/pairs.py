@@ -1,7 +1,9 @@
 """Pictures and the pictures of their labels, in which a pixel's value tells its class. No TensorFlow.
 
 A label picture is read as it is stored: indices of a palette, or grey of up to 16 bits. Colours tell nothing;
-only where all three channels are alike are they grey after all. Where 255 is no class it is ignored.
+only where all three channels are alike are they grey after all. Where 255 is no class it is ignored. Where it
+has the size of a picture as that is stored, and not as EXIF turns it, it is turned with it
+(`kzoo.data.orientation`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,16 @@ import numpy as np
 from PIL import Image
 
 from kzoo.data.faults import DataError, Faults
-from kzoo.data.pictures import FORMATS, check_picture, read_picture, told_of
+from kzoo.data.orientation import orientation_of_annotation, turn_pixels, turn_size
+from kzoo.data.pictures import (
+    MAX_PIXELS,
+    check_picture,
+    open_picture,
+    read_orientation,
+    read_picture,
+    told_of,
+    turn_left,
+)
 from kzoo.data.source import Split
 
 IGNORED = 255  # the value of pixels without a class
@@ -40,7 +51,7 @@ class Pair:
     name: str
     picture: Path | None = None
     label: Path | None = None
-    fault: str = ""
+    fault: DataError | None = None
 
 
 class Scan(NamedTuple):
@@ -50,23 +61,26 @@ class Scan(NamedTuple):
     values: frozenset[int]
 
 
-def read_values(path: Path) -> np.ndarray:
-    """The values of a label picture's pixels: uint8 or uint16 [H, W].
+def read_values(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The values of a label picture's pixels as seen: uint8 or uint16 [H, W].
+
+    Args:
+        path: the file.
+        max_pixels: the most that it may have.
 
     Raises:
         DataError: it is no whole picture, or one of colours. Names the file.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            if picture.format in ("JPEG", "MPO"):
-                raise DataError("a JPEG, which does not keep values exactly")
-            picture.load()
-            return _values(picture)
-    except Exception as error:  # as in read_picture
-        raise DataError(f"{path}: {told_of(error)}; expected {_EXPECTED}") from error
+    with open_picture(path, max_pixels, _EXPECTED) as picture:
+        if picture.format in ("JPEG", "MPO"):
+            raise DataError("a JPEG, which does not keep values exactly")
+        orientation = turn_left(picture)
+        picture.load()
+        return turn_pixels(pixel_values(picture), orientation)
 
 
-def _values(picture: Image.Image) -> np.ndarray:
+def pixel_values(picture: Image.Image) -> np.ndarray:
+    """The values of a label picture that was read: uint8 or uint16 [H, W]."""
     if picture.mode == "P":
         return np.array(picture)
     if picture.mode == "1":
@@ -84,7 +98,7 @@ def _values(picture: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(channels[..., 0])
 
 
-def scan_labels(path: Path) -> Scan:
+def scan_labels(path: Path, max_pixels: int = MAX_PIXELS) -> Scan:
     """The size of a label picture, and the values that occur in it; raises as `read_values`.
 
     A file that has not changed since is not decoded again.
@@ -93,12 +107,12 @@ def scan_labels(path: Path) -> Scan:
         state = path.stat()
     except OSError as error:
         raise DataError(f"{path}: {told_of(error)}; expected {_EXPECTED}") from error
-    return _scan(path, state.st_mtime_ns, state.st_size)
+    return _scan(path, max_pixels, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=2**16)
-def _scan(path: Path, _time: int, _size: int) -> Scan:
-    values = read_values(path)
+def _scan(path: Path, max_pixels: int, _time: int, _size: int) -> Scan:
+    values = read_values(path, max_pixels)
     return Scan(values.shape, frozenset(np.flatnonzero(np.bincount(values.reshape(-1))).tolist()))
 
 
@@ -109,6 +123,7 @@ def open_pairs(
     faults: Faults,
     *,
     strict: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Split:
     """A split of the faultless pairs. All label pictures are looked through, and none is kept.
 
@@ -118,56 +133,66 @@ def open_pairs(
         class_of_value: the class that a value stands for, -1 for one that is ignored.
         faults: to be told; this closes them.
         strict: whether a single fault is a DataError.
+        max_pixels: the most that a picture may have.
     """
 
-    def check(pair: Pair) -> tuple[int, int] | str:
+    def check(pair: Pair) -> tuple[tuple[int, int], int] | DataError:
         try:
-            return pair.fault or _check(pair, class_of_value)
+            return pair.fault or _check(pair, class_of_value, max_pixels)
         except DataError as error:
-            return str(error)
+            return error
 
     with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(check, pairs))
+        found = list(pool.map(check, pairs))
     kept = []
-    for pair, size in zip(pairs, sizes, strict=True):
-        if isinstance(size, str):
-            faults.add(pair.name, size)
+    for pair, one in zip(pairs, found, strict=True):
+        if isinstance(one, DataError):
+            faults.add(pair.name, str(one), one.kind)
         else:
-            kept.append((pair, size))
+            kept.append((pair, *one))
     faults.close(len(pairs), strict=strict)
     table = np.full(2**16, _NO_CLASS, np.int16)
     table[list(class_of_value)] = list(class_of_value.values())
 
     def read_labels(index: int) -> np.ndarray:
-        path = kept[index][0].label
-        values = read_values(path)
+        pair, _, orientation = kept[index]
+        path = pair.label
+        values = read_values(path, max_pixels)
         labels = table[values]
         if (labels == _NO_CLASS).any():  # it was changed since it was looked through
-            raise DataError(_unknown(path, np.unique(values[labels == _NO_CLASS]).tolist(), class_of_value))
-        return labels
+            unknown = np.unique(values[labels == _NO_CLASS]).tolist()
+            raise DataError(_unknown(path, unknown, class_of_value), "unknown_class")
+        return turn_pixels(labels, orientation)
 
     return Split(
         name=name,
         boxes=None,
         classes=(np.zeros(0, np.int32),) * len(kept),
-        names=tuple(str(pair.picture) for pair, _ in kept),
-        sizes=tuple(size for _, size in kept),
-        read=lambda index: read_picture(kept[index][0].picture),
+        names=tuple(str(pair.picture) for pair, *_ in kept),
+        sizes=tuple(size for _, size, _ in kept),
+        read=lambda index: read_picture(kept[index][0].picture, max_pixels=max_pixels),
         read_labels=read_labels,
     )
 
 
-def _check(pair: Pair, class_of_value: Mapping[int, int]) -> tuple[int, int]:
-    """Height and width of both pictures; a DataError says what is wrong with them."""
-    height, width = check_picture(pair.picture)
-    size, values = scan_labels(pair.label)
-    if size != (height, width):
+def _check(pair: Pair, class_of_value: Mapping[int, int], max_pixels: int) -> tuple[tuple[int, int], int]:
+    """Height and width of a pair's picture, and by what orientation its label picture is to be turned.
+
+    A DataError says what is wrong with them.
+    """
+    height, width = seen = check_picture(pair.picture, max_pixels=max_pixels)
+    size, values = scan_labels(pair.label, max_pixels)
+    orientation = 1
+    if size != seen:
+        orientation = orientation_of_annotation(size, seen, read_orientation(pair.picture))
+    if turn_size(size, orientation) != seen:
         expected = f"{width} x {height}, the size of {pair.picture}"
-        raise DataError(f"{pair.label}: a picture of {size[1]} x {size[0]} pixels; expected {expected}")
+        told = f"{pair.label}: a picture of {size[1]} x {size[0]} pixels; expected {expected}"
+        raise DataError(told, "size")
     unknown = sorted(values - class_of_value.keys())
     if unknown:
-        raise DataError(_unknown(pair.label, unknown, class_of_value))
-    return size
+        raise DataError(_unknown(pair.label, unknown, class_of_value), "unknown_class")
+    return seen, orientation
 
 
 def _unknown(path: Path, values: Sequence[int], class_of_value: Mapping[int, int]) -> str:

@@ -12,6 +12,7 @@ from kzoo.data import augmentation, source
 from kzoo.data.augmentation import Augmentation
 from kzoo.data.faults import DataError
 from kzoo.data.masks import MASK_SIZE
+from kzoo.data.pictures import MAX_PIXELS
 from kzoo.data.reading import reader
 from kzoo.data.resize import RESIZES, working_size
 from kzoo.tasks import TASKS
@@ -35,14 +36,17 @@ def load(
     classes: Sequence[str] | None = None,
     strict: bool = False,
     border_sigma: float | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> tf.data.Dataset:
     """Pictures with what is in them, as batches to train on or to evaluate with.
 
     Args:
         spec: where the data is: "shapes", "shapes:N", "voc:DIR", "coco:DIR", "coco:INSTANCES.json,IMAGE_DIR",
-            "folder:DIR", or with options behind commas "folder:DIR,image=raw,label=masks,values=0:0+255:1".
+            "yolo:DIR", "csv:FILE", "folder:DIR", "tfds:NAME", "tfds:DIR", or with options behind commas
+            "folder:DIR,image=raw,label=masks,values=0:0+255:1",
+            "csv:FILE,image=shot,class=what,box=x+y+dx+dy,format=xywh" or "tfds:NAME,data_dir=DIR".
         split: "train", "val", ...; `kzoo.data.info(spec).splits` has the names. Or a slice of one, such as
-            "all[:24]", "all[24:]" or "train[:80%]".
+            "all[:24]", "all[24:]" or "train[:80%]"; of "tfds:..." also "train[:10]+test".
         task: what is to be learnt: "classification", "box_regression", "detection", "segmentation" or
             "instance_segmentation".
         image_size: height and width that the model is given. None: the pictures' own; where these differ,
@@ -60,13 +64,15 @@ def load(
         border_sigma: for "segmentation" of data that tells instances apart: there are `borders`, as wide as
             this many pixels of `images`, and a line of background where two instances touch. U-Net's authors
             took 5.0. Where augmentation zooms, pixels are those at the geometric mean of its factors.
+        max_pixels: the most that a picture file may have. One of more is a fault in the data: its header is
+            read, and it is not decoded.
 
     Returns:
         Batches whose number is known (`len`), each a dict with
 
         - `images`: uint8 [B, H, W, 3], RGB; where sizes differ, H and W are those of each picture.
         - `image_id`: int64 [B], the picture's place in the split.
-        - `original_size`: int32 [B, 2], height and width of the picture as it lies on disk.
+        - `original_size`: int32 [B, 2], height and width of the picture in its own pixels, as it is seen.
         - `scale`: float32 [B, 2] (y, x), the factor from the pixels on disk to those of `images`, which
           `kzoo.data.to_own_pixels` undoes.
 
@@ -100,7 +106,7 @@ def load(
     """
     _check(image_size, batch_size, resize, shuffle, seed)
     _check_extras(task, augment, border_sigma)
-    opened = source.open_source(spec, task=task, classes=classes, seed=seed)
+    opened = source.open_source(spec, task=task, classes=classes, seed=seed, max_pixels=max_pixels)
     pictures = source.open_split(opened, split, strict=strict)
     if task not in ("detection", "instance_segmentation"):
         pictures = _without_crowds(pictures)

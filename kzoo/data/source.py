@@ -1,4 +1,4 @@
-"""Where pictures come from: `"shapes"`, `"voc:DIR"`, `"coco:DIR"`, `"folder:DIR"`. No TensorFlow.
+"""Where pictures come from: `"shapes"`, or `"SCHEME:WHERE"`, as `"voc:DIR"` or `"csv:FILE"`. No TensorFlow.
 
 A source knows its classes and its splits. A split holds the annotations of its faultless pictures in memory
 and reads the pictures themselves on demand.
@@ -15,9 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
-from kzoo.checks import check_choice
+from kzoo.checks import check_choice, check_integer
 from kzoo.data.class_names import check_classes
 from kzoo.data.faults import DataError
+from kzoo.data.pictures import MAX_PIXELS
 from kzoo.tasks import TASKS
 
 MASKED = ("segmentation", "instance_segmentation")  # the tasks that are about the pixels of each object
@@ -84,7 +85,8 @@ class Source(Protocol):
 
     Attributes:
         info: what it has.
-        max_objects: most objects and crowd regions in any picture of any split, at least 1.
+        max_objects: most objects and crowd regions in any picture of any split, at least 1; of TFDS sets, of
+            those that were opened.
     """
 
     info: Info
@@ -99,9 +101,14 @@ class Source(Protocol):
 
 
 def open_source(
-    spec: str, *, task: str | None = None, classes: Sequence[str] | None = None, seed: int = 0
+    spec: str,
+    *,
+    task: str | None = None,
+    classes: Sequence[str] | None = None,
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
 ) -> Source:
-    """Opens the data that a spec such as `"shapes"`, `"voc:DIR"`, `"coco:DIR"` or `"folder:DIR"` names.
+    """Opens the data that a spec such as `"shapes"`, `"voc:DIR"`, `"csv:FILE"` or `"yolo:DIR"` names.
 
     Args:
         spec: the scheme and, after a colon, where the data is.
@@ -109,22 +116,24 @@ def open_source(
             can teach.
         classes: names in the order of their numbers; by default the source's own.
         seed: for data that is drawn; files do not depend on it.
+        max_pixels: the most that a picture may have; a file of more is a fault, seen before it is decoded.
 
     Raises:
         DataError: an unknown scheme, a task that the source cannot teach, or no data where it should be.
     """
+    check_integer("max_pixels", max_pixels, least=1)
     if not isinstance(spec, str):
         raise DataError(f"the data must be named by text such as 'shapes' or 'voc:DIR', got {spec!r}")
     scheme, _, where = spec.partition(":")
     if spec and scheme not in _SCHEMES and Path(spec).is_dir():
-        kinds = f"'folder:{spec}', 'voc:{spec}' or 'coco:{spec}'"
+        kinds = f"'folder:{spec}', 'voc:{spec}', 'coco:{spec}' or 'yolo:{spec}'"
         raise DataError(f"data {spec!r} is a directory; of which kind? Write {kinds}")
     check_name(f"data {spec!r}", "kind of data", scheme, _SCHEMES)
     if task is not None:
         check_name(spec, "task", task, TASKS)
     if classes is not None:
         classes = check_classes(classes, "classes")
-    source = _SCHEMES[scheme](spec, where, task, classes, seed)
+    source = _SCHEMES[scheme](spec, where, task, classes, seed, max_pixels)
     if task is not None and task not in source.info.tasks:
         teaches = ", ".join(source.info.tasks)
         masks = ", for no masks are read from it" if task in MASKED else ""
@@ -141,6 +150,8 @@ def open_split(source: Source, text: str, *, strict: bool = False) -> Split:
     A slice is written as for tensorflow-datasets: `"train[10:]"`, `"all[:24]"`, `"train[:80%]"`, with ends as
     in Python, negative ones too, and percentages rounded to whole pictures. It counts pictures in the order
     of the split's list before faulty ones are left out: a mended picture moves no other from slice to slice.
+    Sets of tensorflow-datasets themselves take all of that language, such as `"train[:10]+test[:5]"`: their
+    source has an attribute `reads_slices`.
 
     Args:
         source: that has the split.
@@ -155,7 +166,7 @@ def open_split(source: Source, text: str, *, strict: bool = False) -> Split:
     """
     if not isinstance(text, str):
         raise DataError(f"{source.info.spec}: split must be a name such as 'train', got {text!r}")
-    if text in source.info.splits or "[" not in text:
+    if text in source.info.splits or "[" not in text or getattr(source, "reads_slices", False):
         return source.split(text, strict=strict)
     name, _, ends = text.partition("[")
     check_split(source.info, name)
@@ -189,7 +200,8 @@ def check_name(where: str, argument: str, value: object, known: Iterable[str]) -
     try:
         check_choice(argument, value, known)
     except ValueError as error:
-        raise DataError(f"{where}: {error}") from None
+        kind = "unknown_class" if argument == "class" else "annotation"
+        raise DataError(f"{where}: {error}", kind) from None
 
 
 def check_split(info: Info, name: str) -> None:
@@ -225,19 +237,20 @@ def clip_box(
         size: height and width of the picture.
 
     Raises:
-        ValueError: it lies farther outside.
+        DataError: it lies farther outside.
     """
     height, width = size
     x1, y1, x2, y2 = box
     left, top, right, bottom = max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
     farthest = max(-x1, -y1, x2 - width, y2 - height)
     if farthest > ROUNDING or left >= right or top >= bottom:
-        raise ValueError(f"{told} lies outside its picture; expected it within {width} x {height} pixels")
+        expected = f"expected it within {width} x {height} pixels"
+        raise DataError(f"{told} lies outside its picture; {expected}", "outside")
     return left, top, right, bottom
 
 
 def _open_shapes(
-    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
 ) -> Source:
     from kzoo.data.shapes import Shapes
 
@@ -247,7 +260,9 @@ def _open_shapes(
     return Shapes(spec, most=int(where) if where else None, task=task, classes=classes, seed=seed)
 
 
-def _open_voc(spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int) -> Source:
+def _open_voc(
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
+) -> Source:
     from kzoo.data.voc import Voc, find_annotations, has_labels
     from kzoo.data.voc_segmentation import VocSegmentation
 
@@ -256,19 +271,40 @@ def _open_voc(spec: str, where: str, task: str | None, classes: tuple[str, ...] 
     directory = _folder(spec, where, "a directory in the layout of Pascal VOC")
     pixels_only = task is None and has_labels(directory) and not find_annotations(directory)
     if task == "segmentation" or pixels_only:
-        return VocSegmentation(spec, directory, classes=classes)
-    return Voc(spec, directory, classes=classes)
+        return VocSegmentation(spec, directory, classes=classes, max_pixels=max_pixels)
+    return Voc(spec, directory, classes=classes, max_pixels=max_pixels)
+
+
+def _open_csv(
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
+) -> Source:
+    from kzoo.data.csv_boxes import open_csv
+
+    return open_csv(spec, where, task, classes, max_pixels)
+
+
+def _open_yolo(
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
+) -> Source:
+    from kzoo.data.yolo import Yolo
+
+    if not where:
+        raise DataError(f"{spec!r} lacks the directory; expected 'yolo:DIR'")
+    directory = _folder(spec, where, "a directory with images and labels in the layout of YOLO")
+    return Yolo(spec, directory, task=task, classes=classes, max_pixels=max_pixels)
 
 
 def _open_folder(
-    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
 ) -> Source:
     from kzoo.data.folder import open_folder
 
-    return open_folder(spec, where, task, classes)
+    return open_folder(spec, where, task, classes, max_pixels)
 
 
-def _open_coco(spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int) -> Source:
+def _open_coco(
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
+) -> Source:
     from kzoo.data.coco import Coco
 
     if not where:
@@ -280,9 +316,18 @@ def _open_coco(spec: str, where: str, task: str | None, classes: tuple[str, ...]
         raise DataError(f"{spec!r} lacks the {missing} the comma; expected 'coco:INSTANCES.json,IMAGE_DIR'")
     if not comma or Path(where).expanduser().is_dir():
         directory = _folder(spec, where, "a directory with instances_SPLIT.json, or INSTANCES.json,IMAGE_DIR")
-        return Coco(spec, directory, task=task, classes=classes)
+        return Coco(spec, directory, task=task, classes=classes, max_pixels=max_pixels)
     directory = _folder(spec, pictures, "the directory of the pictures behind the comma")
-    return Coco(spec, directory, Path(file).expanduser(), task=task, classes=classes)
+    file = Path(file).expanduser()
+    return Coco(spec, directory, file, task=task, classes=classes, max_pixels=max_pixels)
+
+
+def _open_tfds(
+    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
+) -> Source:
+    from kzoo.data.tfds_source import open_tfds
+
+    return open_tfds(spec, where, task, classes, max_pixels)
 
 
 def _folder(spec: str, where: str, expected: str) -> Path:
@@ -293,4 +338,12 @@ def _folder(spec: str, where: str, expected: str) -> Path:
     return directory
 
 
-_SCHEMES = {"shapes": _open_shapes, "voc": _open_voc, "coco": _open_coco, "folder": _open_folder}
+_SCHEMES = {
+    "shapes": _open_shapes,
+    "voc": _open_voc,
+    "coco": _open_coco,
+    "folder": _open_folder,
+    "csv": _open_csv,
+    "yolo": _open_yolo,
+    "tfds": _open_tfds,
+}

@@ -16,7 +16,8 @@ Boxes are written in VOC as the first and the last pixel of an object, counted f
 one may lie a pixel outside its picture; like torchvision and detectron2 this clips them, but only by as much
 as rounding explains (`ROUNDING`). A box farther outside was drawn on something else than this picture, and is
 a fault. So is one with xmin = xmax or ymin = ymax: read by the letter it would be one pixel wide, but it is
-what a click without a drag leaves behind.
+what a click without a drag leaves behind. Where <size> tells the size of a picture as it is stored, and not
+as EXIF turns it, boxes are turned with it (`kzoo.data.orientation`).
 """
 
 import math
@@ -27,12 +28,14 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from kzoo.data.class_names import read_lines, written_classes
-from kzoo.data.faults import DataError, Faults
-from kzoo.data.pictures import EXTENSIONS, check_picture, read_picture
+from kzoo.data.class_names import found_classes, read_lines, written_classes
+from kzoo.data.faults import DataError, Faults, kind_of, refuse
+from kzoo.data.orientation import orientation_of_annotation, turn_boxes, turn_size
+from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS, check_picture, read_orientation, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, clip_box, draw_splits
 
 LABELS = "SegmentationClass"  # the folder of label pictures
@@ -50,6 +53,12 @@ class _Annotation:
     objects: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)  # name, text of each of _SIDES
 
 
+class _Picture(NamedTuple):
+    path: Path
+    size: tuple[int, int]  # (height, width) as seen
+    orientation: int  # by which its annotation is to be turned
+
+
 class Voc:
     """The source behind `"voc:DIR"`. Annotations are parsed once, here; pictures are checked split by split.
 
@@ -57,9 +66,18 @@ class Voc:
         spec: the text that messages call it by.
         directory: which must be there.
         classes: names in the order of their numbers; by default those of the directory.
+        max_pixels: the most that a picture may have.
     """
 
-    def __init__(self, spec: str, directory: Path, *, classes: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        spec: str,
+        directory: Path,
+        *,
+        classes: tuple[str, ...] | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self._max_pixels = max_pixels
         folder, paths = first_folder(directory / "Annotations", directory), find_annotations(directory)
         if not paths:
             raise DataError(f"{spec}: there is no annotation in {folder}; expected files NAME.xml")
@@ -81,21 +99,21 @@ class Voc:
         faults = Faults(f'{self.info.spec}, split "{name}"')
         for picture, times in Counter(self._ids[name]).items():
             if times > 1:
-                faults.add(picture, f"{picture} is listed {times} times in the split; expected once")
+                told = f"{picture} is listed {times} times in the split {name}; expected once"
+                faults.add(picture, told, "duplicate")
         index = index_pictures(self._picture_folder)
         with ThreadPoolExecutor(_THREADS) as pool:
             found = list(pool.map(lambda picture: self._find_picture(picture, index), ids))
         paths, sizes, boxes, classes = [], [], [], []
-        for picture, path_and_size in zip(ids, found, strict=True):
+        for picture, one in zip(ids, found, strict=True):
             if picture in self._annotations:
-                self._check_names(self._annotations[picture])
-            if isinstance(path_and_size, str):
-                faults.add(picture, path_and_size)
+                self._check_names(picture)
+            if isinstance(one, DataError):
+                faults.add(picture, str(one), one.kind)
                 continue
-            path, size = path_and_size
-            picture_boxes, picture_classes = self._read_objects(picture, size, faults)
-            paths.append(path)
-            sizes.append(size)
+            picture_boxes, picture_classes = self._read_objects(picture, one, faults)
+            paths.append(one.path)
+            sizes.append(one.size)
             boxes.append(picture_boxes)
             classes.append(picture_classes)
         faults.close(len(ids), strict=strict)
@@ -105,72 +123,80 @@ class Voc:
             classes=tuple(classes),
             names=tuple(str(path) for path in paths),
             sizes=tuple(sizes),
-            read=lambda index: read_picture(paths[index]),
+            read=lambda index: read_picture(paths[index], max_pixels=self._max_pixels),
         )
 
-    def _find_picture(self, picture: str, index: dict[str, list[Path]]) -> tuple[Path, tuple[int, int]] | str:
-        """The picture's path and (height, width), or what is wrong with it or its annotation as a whole."""
+    def _find_picture(self, picture: str, index: dict[str, list[Path]]) -> _Picture | DataError:
+        """The picture, or what is wrong with it or its annotation as a whole."""
         annotation = self._annotations.get(picture)
         if annotation is None:
             path = self._annotation_folder / f"{picture}.xml"
-            return (
-                f"{path}: there is no such file; expected the annotation of {picture}, which the split lists"
-            )
+            expected = f"the annotation of {picture}, which the split lists"
+            return DataError(f"{path}: there is no such file; expected {expected}", "no_annotation")
         if annotation.fault:
-            return f"{annotation.path}: {annotation.fault}; expected a Pascal VOC annotation"
+            return DataError(f"{annotation.path}: {annotation.fault}; expected a Pascal VOC annotation")
         path = _match_picture(picture, annotation.filename, index)
         if path is None:
             expected = annotation.filename or f"{picture}.jpg"
-            return f"{annotation.path}: its picture is missing; expected {self._picture_folder / expected}"
+            expected = self._picture_folder / expected
+            return DataError(f"{annotation.path}: its picture is missing; expected {expected}", "missing")
         try:
-            size = check_picture(path)
+            size, orientation = check_picture(path, max_pixels=self._max_pixels), 1
+            if annotation.size not in (None, size):
+                orientation = orientation_of_annotation(annotation.size, size, read_orientation(path))
         except DataError as error:
-            return str(error)
-        if annotation.size not in (None, size):
+            return error
+        if annotation.size not in (None, turn_size(size, orientation)):
             (height, width), (real_height, real_width) = annotation.size, size
-            return (
-                f"{annotation.path}: says that its picture is {width} x {height}; "
-                f"expected {real_width} x {real_height}, the size of {path}"
-            )
-        return path, size
+            told = f"{annotation.path}: says that its picture is {width} x {height}"
+            expected = f"{real_width} x {real_height}, the size of {path}"
+            return DataError(f"{told}; expected {expected}", "size")
+        return _Picture(path, size, orientation)
 
-    def _check_names(self, annotation: _Annotation) -> None:
+    def _check_names(self, picture: str) -> None:
+        annotation = self._annotations[picture]
         for number, (name, _) in enumerate(annotation.objects, 1):
-            if name:
+            if name and name not in self.info.classes:
                 place = f"{annotation.path}, object {number} (the classes are from {self._classes_from})"
-                check_name(place, "class", name, self.info.classes)
+                try:
+                    check_name(place, "class", name, self.info.classes)
+                except DataError as error:
+                    refuse(picture, error)
 
-    def _read_objects(
-        self, picture: str, size: tuple[int, int], faults: Faults
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _read_objects(self, picture: str, found: _Picture, faults: Faults) -> tuple[np.ndarray, np.ndarray]:
         """Boxes float32 [n, 4] and classes int32 [n] of the faultless objects."""
+        size = turn_size(found.size, found.orientation)  # that the annotation tells
         annotation = self._annotations[picture]
         boxes, classes = [], []
         for number, (name, sides) in enumerate(annotation.objects, 1):
+            if name and name not in self.info.classes:
+                continue  # _check_names told of it
             try:
                 if not name:
                     raise ValueError("an object without a name; expected its class in <name>")
                 boxes.append(_read_box(sides, size))
                 classes.append(self.info.classes.index(name))
             except ValueError as error:
-                faults.add(picture, f"{annotation.path}, object {number} ({name or 'nameless'}): {error}")
-        return np.array(boxes, np.float32).reshape(-1, 4), np.array(classes, np.int32)
+                told = f"{annotation.path}, object {number} ({name or 'nameless'}): {error}"
+                faults.add(picture, told, kind_of(error))
+        boxes = np.array(boxes, np.float32).reshape(-1, 4)
+        return turn_boxes(boxes, size, found.orientation), np.array(classes, np.int32)
 
 
 def _read_box(texts: tuple[str, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A box of VOC as continuous xyxy inside a picture of `size`; a ValueError says what is wrong with it."""
+    """A box of VOC as continuous xyxy inside a picture of `size`; a DataError says what is wrong with it."""
     told = f"box ({', '.join(f'{side} {text!r}' for side, text in zip(_SIDES, texts, strict=True))})"
     told = told.replace("'", "")
     try:
         xmin, ymin, xmax, ymax = (float(text) for text in texts)
     except ValueError:
-        raise ValueError(f"{told} is not of numbers; expected four numbers of pixels") from None
+        raise DataError(f"{told} is not of numbers; expected four numbers of pixels", "not_numbers") from None
     if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
-        raise ValueError(f"{told} is not finite; expected four numbers of pixels")
+        raise DataError(f"{told} is not finite; expected four numbers of pixels", "not_numbers")
     if xmax < xmin or ymax < ymin:
-        raise ValueError(f"{told} is reversed; expected xmin < xmax and ymin < ymax")
+        raise DataError(f"{told} is reversed; expected xmin < xmax and ymin < ymax", "reversed")
     if xmax == xmin or ymax == ymin:
-        raise ValueError(f"{told} has no area; expected xmin < xmax and ymin < ymax")
+        raise DataError(f"{told} has no area; expected xmin < xmax and ymin < ymax", "no_area")
     return clip_box(told, (xmin - 1, ymin - 1, xmax, ymax), size)
 
 
@@ -275,8 +301,8 @@ def _choose_classes(
     if written:
         names, path = written
         return names, str(path)
-    count = Counter(name for one in annotations for name, _ in one.objects if name)
-    if not count:
+    found = found_classes(name for one in annotations for name, _ in one.objects if name)
+    if not found:
         faults = [f"{one.path}: {one.fault}" for one in annotations if one.fault][:1]
         raise DataError("; ".join([f"{spec}: no annotation has an object with a class", *faults]))
-    return tuple(sorted(count, key=lambda name: (-count[name], name))), "the annotations"
+    return found, "the annotations"

@@ -14,6 +14,7 @@ from pathlib import Path
 from kzoo.data.class_names import object_classes, pixel_classes, written_classes
 from kzoo.data.faults import DataError, Faults
 from kzoo.data.pairs import IGNORED, Pair, open_pairs
+from kzoo.data.pictures import MAX_PIXELS
 from kzoo.data.source import Info, Split, check_split, draw_splits
 from kzoo.data.voc import LABELS, find_annotations, first_folder, index_pictures, read_splits
 
@@ -48,9 +49,18 @@ class VocSegmentation:
         spec: the text that messages call it by.
         directory: which must be there.
         classes: names in the order of their numbers, with or without "background" in front.
+        max_pixels: the most that a picture may have.
     """
 
-    def __init__(self, spec: str, directory: Path, *, classes: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        spec: str,
+        directory: Path,
+        *,
+        classes: tuple[str, ...] | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self._max_pixels = max_pixels
         self._label_folder = directory / LABELS
         self._labels = index_pictures(self._label_folder) if self._label_folder.is_dir() else {}
         if not self._labels:
@@ -77,17 +87,21 @@ class VocSegmentation:
         for picture in ids:
             times = listed[picture]
             if times > 1:
-                faults.add(picture, f"{picture} is listed {times} times in the split; expected once")
+                told = f"{picture} is listed {times} times in the split {name}; expected once"
+                faults.add(picture, told, "duplicate")
         pairs = [self._pair(picture, pictures) for picture in ids]
-        return open_pairs(name, pairs, self._class_of_value, faults, strict=strict)
+        return open_pairs(
+            name, pairs, self._class_of_value, faults, strict=strict, max_pixels=self._max_pixels
+        )
 
     def _pair(self, name: str, pictures: dict[str, list[Path]]) -> Pair:
         picture, label = (next(iter(index.get(name, ())), None) for index in (pictures, self._labels))
-        fault = ""
-        for path, file in (
-            (label, self._label_folder / f"{name}.png"),
-            (picture, self._picture_folder / f"{name}.jpg"),
+        fault = None
+        for path, file, kind in (
+            (label, self._label_folder / f"{name}.png", "no_annotation"),
+            (picture, self._picture_folder / f"{name}.jpg", "missing"),
         ):
             if path is None:
-                fault = f"{file}: there is no such file; expected one for {name}, which the split lists"
+                told = f"{file}: there is no such file; expected one for {name}, which the split lists"
+                fault = DataError(told, kind)
         return Pair(name, picture, label, fault)

@@ -2,7 +2,9 @@
 
 from kzoo.visualize.confusion import confusion_matrix_picture
 from kzoo.visualize.curves import NOT_LOSSES, compare_trainings, training_curves
+from kzoo.visualize.distributions import distributions
 from kzoo.visualize.drawing import COLOURS
+from kzoo.visualize.gallery import gallery
 from kzoo.visualize.labels import draw_label
 from kzoo.visualize.loss_shares import loss_shares
 from kzoo.visualize.objects import draw_detections
@@ -15,10 +17,12 @@ __all__ = [
     "compare_rungs",
     "compare_trainings",
     "confusion_matrix_picture",
+    "distributions",
     "draw_answer",
     "draw_classes",
     "draw_detections",
     "draw_label",
+    "gallery",
     "loss_shares",
     "palette_picture",
     "side_by_side",

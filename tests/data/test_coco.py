@@ -480,3 +480,58 @@ def test_a_part_of_a_split(write):
     assert [name.rsplit("/", 1)[-1] for name in part.names] == ["29.png", "30.png"]
     assert len(part.boxes) == len(part.areas) == len(part.crowd_classes) == 2
     assert part.read_labels(1).max() == 1
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("kind", ["polygon", "runs"])
+def test_what_is_of_the_stored_picture_is_turned_with_it(write, tmp_path, orientation, kind):
+    """The object is white: box, mask and labels find it in the picture as it is read."""
+    stored = np.zeros([HEIGHT, WIDTH], np.uint8)
+    stored[5:25, 10:30] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    runs = {"size": [HEIGHT, WIDTH], "counts": encode(stored[None])[0]["counts"].decode()}
+    segmentation = SQUARE if kind == "polygon" else runs
+    spec = write(instances(2, [annotation(1, segmentation=segmentation), annotation(2, 2)]))
+    Image.fromarray(stored).save(tmp_path / "train" / "1.png", exif=exif)
+    split = open_split(spec)
+    pixels = split.read(0)[..., 0]
+    assert split.sizes == (pixels.shape, (HEIGHT, WIDTH)) == ((WIDTH, HEIGHT), (HEIGHT, WIDTH))
+    np.testing.assert_array_equal(decode(split.read_masks(0)[0]), pixels == 255)
+    rows, columns = np.nonzero(pixels)
+    expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    np.testing.assert_array_equal(split.boxes[0], [expected])
+    np.testing.assert_array_equal(split.boxes[1], [[10, 5, 30, 25]])
+    labels = open_split(spec, task="segmentation").read_labels(0)
+    np.testing.assert_array_equal(labels, (pixels == 255) * 1)
+
+
+@pytest.mark.parametrize("sizes", [{"height": WIDTH, "width": HEIGHT}, {"height": 0, "width": None}])
+def test_what_is_of_the_seen_picture_is_not_turned(write, tmp_path, sizes):
+    found = instances(1, [annotation(bbox=[1, 2, 39, 58])])
+    found["images"][0] |= sizes
+    spec = write(found)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "train" / "1.png", exif=exif)
+    split = open_split(spec, task="detection")
+    np.testing.assert_array_equal(split.boxes[0], [[1, 2, 40, 60]])
+    assert split.sizes == ((WIDTH, HEIGHT),)
+
+
+def test_a_turned_picture_of_another_size(write, tmp_path):
+    found = instances(1, [annotation()])
+    found["images"][0]["width"] = WIDTH + 1
+    spec = write(found)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "train" / "1.png", exif=exif)
+    with pytest.raises(DataError, match=r"says that its picture is 61 x 40; expected 40 x 60, the size of"):
+        open_split(spec)
+
+
+def test_a_picture_of_too_many_pixels(write):
+    spec = write(instances(1, [annotation()]))
+    assert len(open_split(spec, max_pixels=HEIGHT * WIDTH)) == 1
+    with pytest.raises(DataError, match=r"1\.png: a picture of 60 x 40 pixels.* max_pixels=2399"):
+        open_split(spec, max_pixels=HEIGHT * WIDTH - 1)

@@ -179,3 +179,15 @@ def test_faults_are_left_out_and_told(put, tmp_path):
     with pytest.raises(DataError, match="strict=True"):
         source.split("train", strict=True)
     assert short(open_split(source, "train[:5]", strict=True)) == [f"cat/{number}.png" for number in range(5)]
+
+
+def test_a_picture_of_too_many_pixels(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for number in range(10):
+            Image.new("RGB", (3, 2)).save(tmp_path / label / f"{number}.png")
+    Image.new("RGB", (3, 3)).save(tmp_path / "cat" / "4.png")
+    source = open_source(f"folder:{tmp_path}", max_pixels=6)
+    with pytest.warns(DataWarning, match=r"4\.png: a picture of 3 x 3 pixels.*max_pixels=6"):
+        assert len(source.split("all")) == 19
+    assert len(open_source(f"folder:{tmp_path}", max_pixels=9).split("all", strict=True)) == 20

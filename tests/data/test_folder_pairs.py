@@ -80,7 +80,9 @@ def test_label_pictures_are_looked_through_once_and_only_if_it_matters(pairs, mo
     for number in range(4):
         pairs.put(str(number), [[0, 1]])
     read, scanned = label_pictures.read_values, []
-    monkeypatch.setattr(label_pictures, "read_values", lambda path: scanned.append(path.name) or read(path))
+    monkeypatch.setattr(
+        label_pictures, "read_values", lambda path, *rest: scanned.append(path.name) or read(path, *rest)
+    )
     for options, others in (("", {"classes": ["1", "0"]}), ("", {"classes": ["a"]}), (",values=0:0+1:1", {})):
         assert pairs.open(options, **others).info.splits["all"] == 4
         assert not scanned
@@ -292,3 +294,59 @@ def test_more_values_than_classes_can_be(pairs):
         Image.fromarray(deep).save(pairs.path / f"label/{number}.png")
     with pytest.raises(DataError, match="400 classes of pixels; expected no more than 255"):
         pairs.open()
+
+
+def turned(pairs, labels, orientation, of_label=1, seen_label=None):
+    """A pair whose picture, white where the label is 1, asks to be turned; so may its label picture."""
+    stored = np.array(labels, np.uint8)
+    pairs.put("1", stored)
+    for side, array, number in (
+        ("image", stored * 255, orientation),
+        ("label", stored if seen_label is None else seen_label, of_label),
+    ):
+        exif = Image.Exif()
+        exif[0x0112] = number
+        path = pairs.path / side / "1.png"
+        Image.fromarray(array).save(path, exif=exif)
+        os.utime(path, ns=(next(pairs.times),) * 2)
+    split = pairs.open().split("all", strict=True)
+    assert split.sizes == (split.read(0).shape[:2],)
+    return split.read_labels(0), split.read(0)[..., 0] // 255
+
+
+STORED = [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("orientation", [1, 5, 6, 7, 8])
+def test_a_label_picture_of_the_stored_size_is_turned_with_its_picture(pairs, orientation):
+    labels, pixels = turned(pairs, STORED, orientation)
+    np.testing.assert_array_equal(labels, pixels)
+    assert labels.shape == ((3, 4) if orientation == 1 else (4, 3))
+    assert labels.dtype == np.int16
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6])
+def test_a_label_picture_that_asks_to_be_turned_itself(pairs, orientation):
+    labels, pixels = turned(pairs, STORED, orientation, of_label=orientation)
+    np.testing.assert_array_equal(labels, pixels)
+
+
+def test_a_label_picture_of_the_seen_size_is_not_turned(pairs):
+    seen = np.rot90(np.array(STORED, np.uint8), -1).copy()
+    labels, pixels = turned(pairs, STORED, 6, seen_label=seen)
+    np.testing.assert_array_equal(labels, pixels)
+    np.testing.assert_array_equal(labels, seen)
+
+
+def test_a_label_picture_of_neither_size(pairs):
+    with pytest.raises(DataError, match="1.png: a picture of 3 x 3 pixels; expected 3 x 4, the size of"):
+        turned(pairs, STORED, 6, seen_label=np.zeros([3, 3], np.uint8))
+
+
+@pytest.mark.parametrize("side", ["image", "label"])
+def test_a_picture_of_too_many_pixels(pairs, side):
+    pairs.put("1", [[0, 1, 0]])
+    assert len(pairs.open(max_pixels=3).split("all")) == 1
+    Image.new("L", (4, 1)).save(pairs.path / side / "1.png")
+    with pytest.raises(DataError, match=rf"{side}/1\.png: a picture of 4 x 1 pixels.*max_pixels=3"):
+        pairs.open(",values=0:0+1:1", max_pixels=3).split("all")

@@ -166,7 +166,7 @@ def test_sources_need_no_tensorflow():
         "import sys, types; package = types.ModuleType('kzoo.data'); package.__path__ = [sys.argv[1]];"
         "sys.modules['kzoo.data'] = package; import kzoo.data.source, kzoo.data.shapes, kzoo.data.voc;"
         "import kzoo.data.coco, kzoo.data.folder_classes, kzoo.data.folder_pairs;"
-        "import kzoo.data.voc_segmentation;"
+        "import kzoo.data.voc_segmentation, kzoo.data.csv_boxes, kzoo.data.yolo;"
         "sys.exit('tensorflow' in sys.modules)"
     )
     folder = sys.modules["kzoo.data.source"].__file__.rsplit("source", 1)[0]

@@ -313,3 +313,57 @@ def test_a_box_is_inside_its_picture_or_a_fault(sides):
         assert 0 <= top < bottom <= HEIGHT
         moved = np.abs(np.subtract((left, top, right, bottom), (sides[0] - 1, sides[1] - 1, *sides[2:])))
         assert moved.max() <= ROUNDING
+
+
+def turned_picture(path, orientation, size=(WIDTH, HEIGHT)):
+    """A picture of ground with one white pixel in its stored top left corner, to be turned."""
+    picture = Image.new("RGB", size)
+    picture.putpixel((0, 0), (255, 255, 255))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(path, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_of_the_stored_picture_are_turned_with_it(folder, orientation):
+    turned_picture(folder.picture("p03"), orientation)
+    folder.annotate("p03", [("cat", 1, 1, 20, 10)])
+    split = folder.open()
+    pixels, (box,) = split.read(3), split.boxes[3]
+    assert split.sizes[3] == pixels.shape[:2] == ((HEIGHT, WIDTH) if orientation < 5 else (WIDTH, HEIGHT))
+    if orientation in (2, 3, 4):  # nothing tells that the annotation is of what is stored
+        np.testing.assert_array_equal(box, [0, 0, 20, 10])
+        return
+    (y,), (x,) = np.nonzero(pixels[..., 0])  # the corner that was the box's too
+    corners = {(left, top) for left in (box[0], box[2] - 1) for top in (box[1], box[3] - 1)}
+    assert (x, y) in corners
+    sides = (box[2] - box[0], box[3] - box[1])
+    assert sides == ((20, 10) if orientation == 1 else (10, 20))
+
+
+def test_boxes_of_the_seen_picture_are_not_turned(folder):
+    for name, size in (("p03", (HEIGHT, WIDTH)), ("p04", None), ("p05", (0, 0))):
+        turned_picture(folder.picture(name), 6)
+        folder.annotate(name, [("cat", 1, 1, 30, 40)], size=size)
+    split = open_source(folder.spec).split("train", strict=True)
+    for index in (3, 4, 5):
+        np.testing.assert_array_equal(split.boxes[index], [[0, 0, 30, 40]])
+        assert split.sizes[index] == (WIDTH, HEIGHT)
+
+
+def test_a_turned_picture_of_another_size_is_a_fault(folder):
+    turned_picture(folder.picture("p03"), 6)
+    folder.annotate("p03", size=(WIDTH + 1, HEIGHT))
+    with pytest.warns(DataWarning, match=r"p03\.xml: says that its picture is 41 x 30; expected 30 x 40"):
+        assert len(folder.open()) == 19
+
+
+def test_a_picture_of_too_many_pixels_is_left_out(folder):
+    Image.new("RGB", (WIDTH, HEIGHT + 1)).save(folder.picture("p03"))
+    folder.annotate("p03", size=None)
+    source = open_source(folder.spec, max_pixels=WIDTH * HEIGHT)
+    with pytest.warns(DataWarning, match=r"p03\.png: a picture of 40 x 31 pixels.*max_pixels=1200"):
+        assert len(source.split("train")) == 19
+    for wrong in (0, 1.5, "1", True, None):
+        with pytest.raises(ValueError, match="max_pixels=.*whole number of at least 1"):
+            open_source(folder.spec, max_pixels=wrong)

@@ -91,7 +91,7 @@ def test_faults_of_the_lists(folder):
     (folder / "JPEGImages/p05.png").unlink()
     with pytest.raises(DataError) as raised:
         open_pixels(folder).split("train")
-    assert "p00 is listed 2 times in the split; expected once" in str(raised.value)
+    assert "p00 is listed 2 times in the split train; expected once" in str(raised.value)
     listed(folder, "train", [*range(5), *range(6, 12)])
     (folder / "SegmentationClass/p07.png").unlink()
     with pytest.warns(
@@ -110,3 +110,9 @@ def test_no_label_pictures(tmp_path):
     (tmp_path / "JPEGImages").mkdir()
     with pytest.raises(DataError, match=r"takes label pictures; expected .*SegmentationClass/NAME.png"):
         open_pixels(tmp_path)
+
+
+def test_a_picture_of_too_many_pixels(folder):
+    Image.new("RGB", (4, 2)).save(folder / "JPEGImages/p03.png")
+    with pytest.warns(DataWarning, match=r"p03\.png: a picture of 4 x 2 pixels.*max_pixels=6"):
+        assert len(open_pixels(folder, max_pixels=6).split("train")) == 9

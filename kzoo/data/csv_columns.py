@@ -1,0 +1,115 @@
+"""Which column of a table is what, seen from what people call them, behind `"csv:FILE"`."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kzoo.data.faults import DataError
+from kzoo.data.pictures import EXTENSIONS
+from kzoo.data.source import check_name
+
+OPTIONS = ("image", "class", "box", "format")
+FORMATS = ("xyxy", "xywh")  # of boxes: two corners, or the left top corner with width and height
+
+# As `_plain` makes them; of several that a table has the first one counts. What is a path stands before what
+# may be a number, and what is a class's name before what may be the picture's.
+_IMAGES = ("imagepath", "imgpath", "filepath", "path", "filename", "imagefile", "imagename", "file", "image")
+_IMAGES += ("img", "picture", "imageid")
+_CLASSES = ("classname", "labelname", "categoryname", "class", "label", "category", "name")
+_BOXES = {
+    ("x1", "y1", "x2", "y2"): "xyxy",
+    ("xmin", "ymin", "xmax", "ymax"): "xyxy",
+    ("left", "top", "right", "bottom"): "xyxy",
+    ("x", "y", "width", "height"): "xywh",
+    ("x", "y", "w", "h"): "xywh",
+    ("left", "top", "width", "height"): "xywh",
+}
+_LONGEST = 300  # characters of a header that a message tells
+_WANTED = (
+    "expected one of the picture (image, path, filename), one of the class (class, label) and, for boxes, "
+    "x1, y1, x2, y2 or x, y, width, height; or their names, as in "
+    "image=COLUMN,class=COLUMN,box=LEFT+TOP+RIGHT+BOTTOM; or no header, and path,x1,y1,x2,y2,class"
+)
+
+
+class Columns(NamedTuple):
+    """Where in a row stands what."""
+
+    names: tuple[str, ...]  # of all columns
+    image: int
+    label: int
+    box: tuple[int, ...] = ()  # four, or none where pictures have a class as a whole
+    format: str = "xyxy"
+    split: int | None = None
+
+
+WITHOUT_HEADER = Columns(("path", "x1", "y1", "x2", "y2", "class"), image=0, label=5, box=(1, 2, 3, 4))
+
+
+def has_header(first: Sequence[str]) -> bool:
+    """Whether the first row names columns: it does not if it begins with a picture, or has a box."""
+    is_picture = Path(first[0].strip()).suffix.lower() in EXTENSIONS
+    has_box = len(first) == len(WITHOUT_HEADER.names) and all(map(_is_number, first[1:5]))
+    return not is_picture and not has_box
+
+
+def find_columns(where: str, header: Sequence[str], options: Mapping[str, str], boxes: bool) -> Columns:
+    """What the columns of a header are.
+
+    Args:
+        where: what messages call the file.
+        header: the names, as they stand there.
+        options: what the spec tells of them, by `OPTIONS`.
+        boxes: whether a table without boxes is refused.
+
+    Raises:
+        DataError: there is no such column, or none that is needed.
+    """
+    header = [name.strip() for name in header]
+    plain = [_plain(name) for name in header]
+
+    def told(option: str, name: str) -> int:
+        check_name(where, option, name, header)
+        return header.index(name)
+
+    def found(names: Sequence[str]) -> int | None:
+        place = next((plain.index(name) for name in names if name in plain), None)
+        if place is not None and plain.count(plain[place]) > 1:
+            raise DataError(f"{where}: has the column {header[place]} twice; expected it once")
+        return place
+
+    image = told("image", options["image"]) if "image" in options else found(_IMAGES)
+    label = told("class", options["class"]) if "class" in options else found(_CLASSES)
+    if "box" in options:
+        names = [name.strip() for name in options["box"].split("+")]
+        if len(names) != 4:
+            raise DataError(f"{where}: box={options['box']} has {len(names)} columns; expected A+B+C+D")
+        box, form = tuple(told("box", name) for name in names), options.get("format", FORMATS[0])
+        check_name(where, "format", form, FORMATS)
+    elif "format" in options:
+        raise DataError(f"{where}: format={options['format']} without box=; expected box=A+B+C+D with it")
+    else:
+        names = next((names for names in _BOXES if set(names) <= set(plain)), ())
+        box, form = tuple(found([name]) for name in names), _BOXES.get(names, FORMATS[0])
+    if image is None or label is None or (boxes and not box):
+        lacks = "picture" if image is None else "class" if label is None else "box"
+        raise DataError(f"{where}: the columns {_listed(header)} have no {lacks}; {_WANTED}")
+    return Columns(tuple(header), image, label, box, form, found(["split"]))
+
+
+def _listed(header: Sequence[str]) -> str:
+    text = ", ".join(header)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _plain(name: str) -> str:
+    """A name without what people write differently: `Image Path` is `image_path`."""
+    return "".join(filter(str.isalnum, name)).lower()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
