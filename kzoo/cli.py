@@ -135,7 +135,7 @@ def evaluate(
     Args:
         model: a .keras file, an export such as saved_models/NAME, or a run such as runs/NAME; with weights a
             model of the zoo such as mask_rcnn.
-        data: shapes, voc:DIR, coco:DIR, coco:INSTANCES.json,IMAGE_DIR or folder:DIR.
+        data: shapes, voc:DIR, coco:DIR, yolo:DIR, csv:FILE, folder:DIR or tfds:NAME.
         weights: published ones: coco, imagenet, or a version such as coco:v1 (`kzoo info` tells which); or a
             file of weights.
         labels: the names of the classes, in their order; by default those of the export, of the run or of the

@@ -27,7 +27,7 @@ def info(spec: Spec) -> None:
     Nothing but the annotations is read; `kzoo data check` reads everything.
 
     Args:
-        spec: the data, such as shapes, voc:DIR, coco:DIR or folder:DIR.
+        spec: the data: shapes, voc:DIR, coco:DIR, yolo:DIR, csv:FILE, folder:DIR or tfds:NAME.
     """
     there = kzoo.data.info(spec)
     rows = {
@@ -53,7 +53,7 @@ def check(
     are there twice, above all in two splits. With a fault the exit status is 1.
 
     Args:
-        spec: the data, such as shapes, voc:DIR, coco:DIR or folder:DIR.
+        spec: the data: shapes, voc:DIR, coco:DIR, yolo:DIR, csv:FILE, folder:DIR or tfds:NAME.
         task: as what it is read: instance_segmentation looks at masks, segmentation at the class of each
             pixel. By default at masks if there are any, else at boxes, else at pixels.
         json: print the report as JSON.
@@ -86,7 +86,7 @@ def convert(
     The set lies in DIR/NAME/1.0.0: `tfds.load("NAME", data_dir="DIR")`, or here tfds:NAME,data_dir=DIR.
 
     Args:
-        spec: the data, such as shapes, voc:DIR, coco:DIR or folder:DIR.
+        spec: the data: shapes, voc:DIR, coco:DIR, yolo:DIR, csv:FILE, folder:DIR or tfds:NAME.
         to: tfds: and the name of the set, of small letters, digits and underscores.
         output: the directory of sets to write it to.
         task: what of the data is written. By default objects with masks if there are any, else with boxes,

@@ -18,7 +18,7 @@ class Settings:
     """Settings that all recipes share; a recipe adds what else it needs, and its own defaults."""
 
     data: str
-    """Where the data is: shapes, folder:DIR, voc:DIR, coco:DIR or coco:INSTANCES.json,IMAGE_DIR."""
+    """Where the data is: shapes, voc:DIR, coco:DIR, yolo:DIR, csv:FILE, folder:DIR or tfds:NAME."""
     epochs: int = 20
     """How many epochs, unless --minutes is given."""
     minutes: float | None = None
