@@ -1,4 +1,4 @@
-"""From the name of data to batches: read, resize, keep in memory, shuffle, augment, batch."""
+"""From the name of data to batches: order, read, resize, keep, augment, batch."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,15 +10,16 @@ import tensorflow as tf
 from kzoo.checks import check_choice, check_integer, check_number
 from kzoo.data import augmentation, source
 from kzoo.data.augmentation import Augmentation
+from kzoo.data.caching import in_memory
 from kzoo.data.faults import DataError
 from kzoo.data.masks import MASK_SIZE
+from kzoo.data.order import Batches, Order, Passes
 from kzoo.data.pictures import MAX_PIXELS
 from kzoo.data.reading import reader
 from kzoo.data.resize import RESIZES, working_size
 from kzoo.tasks import TASKS
 
 _MEMORY = 2 * 2**30  # bytes; the pictures of a split that take more are read anew in every epoch
-_SHUFFLED = 1024  # pictures in memory to draw the next one from; they lie there in random order already
 _DEFORMABLE = ("classification", "segmentation")  # the tasks without boxes and masks within them
 
 
@@ -37,6 +38,7 @@ def load(
     strict: bool = False,
     border_sigma: float | None = None,
     max_pixels: int = MAX_PIXELS,
+    start: int = 0,
 ) -> tf.data.Dataset:
     """Pictures with what is in them, as batches to train on or to evaluate with.
 
@@ -130,12 +132,23 @@ def load(
     memory = sum(map(math.prod, kept_sizes)) * layers
     if task == "instance_segmentation":
         memory += sum(map(len, pictures.classes)) * MASK_SIZE**2
-    dataset = _read_in_order(read, len(pictures.names), memory <= _MEMORY, shuffle, seed)
+    if memory <= _MEMORY:
+        read = in_memory(read)
+    order = Order(len(pictures), shuffle, seed)
+    batches = Batches(len(pictures), batch_size)
+    passes = Passes(batches, start)
+    dataset = passes.numbers().flat_map(batches.positions)
+    dataset = dataset.map(
+        lambda position: read(order.picture(position)) | {"position": position},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
     if settings:
-        dataset = _augmented(dataset, image_size, settings, seed)
+        dataset = _augmented(dataset, image_size, settings, order)
     dataset = dataset.map(lambda example: _targets(example, task))
     # One by one none is left behind, and that each batch has one picture is known before it is read.
     dataset = dataset.batch(batch_size, drop_remainder=one_by_one).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.map(lambda batch: _taken(batch, passes))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     dataset = dataset.with_options(options)
@@ -145,27 +158,23 @@ def load(
     return dataset
 
 
-def _read_in_order(read: Callable, count: int, in_memory: bool, shuffle: bool, seed: int) -> tf.data.Dataset:
-    """Read pictures one by one, kept in memory after the first time if they fit there."""
-    order = np.random.default_rng(seed).permutation(count) if shuffle else np.arange(count)
-    dataset = tf.data.Dataset.from_tensor_slices(order.astype(np.int64))
-    if not in_memory:
-        if shuffle:
-            dataset = dataset.shuffle(count, seed=seed)
-        return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE).cache()
-    return dataset.shuffle(min(count, _SHUFFLED), seed=seed) if shuffle else dataset
-
-
 def _augmented(
-    dataset: tf.data.Dataset, image_size: tuple[int, int], settings: Augmentation, seed: int
+    dataset: tf.data.Dataset, image_size: tuple[int, int], settings: Augmentation, order: Order
 ) -> tf.data.Dataset:
     """Pictures changed at random: in each epoch otherwise, in every run the same."""
-    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-    return tf.data.Dataset.zip(dataset, seeds.batch(2, drop_remainder=True)).map(
-        lambda example, draw: augmentation.augment(example, draw, image_size, settings),
+    return dataset.map(
+        lambda example: augmentation.augment(
+            example, order.draws(example["position"]), image_size, settings
+        ),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
+
+
+def _taken(batch: dict[str, tf.Tensor], passes: Passes) -> dict[str, tf.Tensor]:
+    """What a batch is about, once it is noted that it was taken."""
+    batch = dict(batch)
+    passes.taken(batch.pop("position")[0])
+    return batch
 
 
 def _targets(example: dict[str, tf.Tensor], task: str) -> dict[str, tf.Tensor]:
