@@ -20,7 +20,6 @@ from kzoo.data.resize import RESIZES, working_size
 from kzoo.tasks import TASKS
 
 _MEMORY = 2 * 2**30  # bytes; the pictures of a split that take more are read anew in every epoch
-_DEFORMABLE = ("classification", "segmentation")  # the tasks without boxes and masks within them
 
 
 def load(
@@ -81,8 +80,9 @@ def load(
         and what the task is about:
 
         - "detection" and "box_regression", where G is 1: `boxes` float32 [B, G, 4], xyxy in pixels of
-          `images`; G is the most objects that a picture has. `classes` int32 [B, G] from 0. Behind the
-          objects come crowd regions, which are -2: what lies in them is neither to be learnt nor to be
+          `images`; G is the most objects that a picture has, times four where augmentation makes mosaics,
+          and once more with each of copy-paste and MixUp. `classes` int32 [B, G] from 0. Behind the objects
+          come crowd regions, which are -2: what lies in them is neither to be learnt nor to be
           measured. Slots without either are -1, have a zero box and come last.
         - "instance_segmentation": these, and `masks` uint8 [B, G, 56, 56], 1 where the object is seen when
           its box is stretched to these samples; `kzoo.data.masks.paste` brings them back into pixels.
@@ -143,7 +143,7 @@ def load(
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     if settings:
-        dataset = _augmented(dataset, image_size, settings, order)
+        dataset = _augmented(dataset, read, image_size, settings, order)
     dataset = dataset.map(lambda example: _targets(example, task))
     # One by one none is left behind, and that each batch has one picture is known before it is read.
     dataset = dataset.batch(batch_size, drop_remainder=one_by_one).prefetch(tf.data.AUTOTUNE)
@@ -159,15 +159,23 @@ def load(
 
 
 def _augmented(
-    dataset: tf.data.Dataset, image_size: tuple[int, int], settings: Augmentation, order: Order
+    dataset: tf.data.Dataset,
+    read: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    image_size: tuple[int, int],
+    settings: Augmentation,
+    order: Order,
 ) -> tf.data.Dataset:
     """Pictures changed at random: in each epoch otherwise, in every run the same."""
-    return dataset.map(
-        lambda example: augmentation.augment(
-            example, order.draws(example["position"]), image_size, settings
-        ),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
+
+    def augmented(example):
+        position = example["position"]
+
+        def partner(number):
+            return read(order.picture(position, salt=number))
+
+        return augmentation.augment(example, order.draws(position), image_size, settings, partner)
+
+    return dataset.map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _taken(batch: dict[str, tf.Tensor], passes: Passes) -> dict[str, tf.Tensor]:
@@ -214,11 +222,8 @@ def _check_extras(task, augment, border_sigma):
     if not isinstance(augment, bool | Augmentation):
         raise ValueError(f"augment={augment!r}: give True, False or an Augmentation.")
     check_choice("task", task, TASKS)
-    if isinstance(augment, Augmentation) and augment.elastic and task not in _DEFORMABLE:
-        raise ValueError(
-            f"Augmentation(elastic={augment.elastic!r}) with task={task!r}: boxes cannot be deformed. "
-            f"The tasks that can: {', '.join(_DEFORMABLE)}."
-        )
+    if isinstance(augment, Augmentation):
+        augment.check_task(task)
     if border_sigma is not None:
         check_number("border_sigma", border_sigma, least=0)
         if border_sigma == 0:
