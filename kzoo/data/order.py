@@ -1,12 +1,10 @@
-"""Which picture comes when: arithmetic alone, so that a run goes on from any batch as if it had never stopped.
+"""Which picture comes when: arithmetic alone, so that a run goes on from any batch as if never stopped.
 
 A position counts pictures from 0 on over all epochs of a run, of all workers together. The picture that is
 at a position, and what is drawn at random for it, follow from the seed and the position and from nothing
-else. So do batches, which are counted from 0 on as well: no batch lies across the seam of two epochs unless
-they are endless.
+else. So do batches, which are counted from 0 on over all epochs, too.
 """
 
-import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,71 +57,51 @@ class Batches:
 
     Args:
         count: pictures in an epoch.
-        size: pictures in a batch of all workers together; the last batch of an epoch has what is left.
-        endless: whether batches go on across the seam of two epochs, all of them full.
-        shard: which of how many equal shares of each batch.
+        size: pictures in a batch of all workers together.
+        shard: which of how many shares of each batch. They differ by a picture where it cannot be otherwise.
+        full: whether all batches are of this size, so that some lie across the seam of two epochs. Else the
+            last batch of each epoch has what is left.
     """
 
     count: int
     size: int
-    endless: bool = False
     shard: tuple[int, int] = (0, 1)
+    full: bool = False
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Batches that begin in an epoch, the last one with what is left of it."""
         return -(-self.count // self.size)
 
+    @property
+    def left(self) -> int:
+        """Pictures in the last batch of an epoch."""
+        return self.count - (len(self) - 1) * self.size
+
     def positions(self, batch: tf.Tensor) -> tf.data.Dataset:
-        """The positions of the pictures of one batch, int64 []."""
-        if self.endless:
+        """The positions, int64 [], of the pictures of a batch, int64 []."""
+        if self.full:
             first, last = batch * self.size, (batch + 1) * self.size
         else:
             epoch, within = batch // len(self), batch % len(self)
             first = epoch * self.count + within * self.size
             last = tf.minimum(first + self.size, (epoch + 1) * self.count)
-        index, shards = self.shard
-        begin, end = ((last - first) * share // shards for share in (index, index + 1))
-        return tf.data.Dataset.range(first + begin, first + end)
+        begin, end = (first + (last - first) * index // self.shard[1] for index in self._borders())
+        return tf.data.Dataset.range(begin, end)
 
     def number(self, position: int) -> int:
         """The batch that the picture at a position is in."""
-        if self.endless:
+        if self.full:
             return position // self.size
         epoch, place = divmod(position, self.count)
         return epoch * len(self) + place // self.size
 
+    def sizes(self, start: int = 0) -> list[int]:
+        """Pictures in each of as many batches as an epoch has, from batch `start` on; then again."""
+        wholes = [self.size] * (len(self) - 1) + [self.size if self.full else self.left]
+        begins, ends = ([whole * index // self.shard[1] for whole in wholes] for index in self._borders())
+        sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
+        turn = start % len(self)
+        return sizes[turn:] + sizes[:turn]
 
-class Passes:
-    """Lets each iteration of a data set begin where the one before it came to its end.
-
-    An iteration has the batches of a pass. One of which a single batch was taken was but a look at what
-    there is (`next(iter(batches))`, or Keras that builds a model): the next one begins where it began.
-
-    Args:
-        batches: of all epochs.
-        start: the batch that the first iteration begins with.
-    """
-
-    def __init__(self, batches: Batches, start: int) -> None:
-        self._batches = batches
-        self._start = self._next = start
-        self._lock = threading.Lock()
-
-    def numbers(self) -> tf.data.Dataset:
-        """The numbers of the batches of a pass, int64 []: when iterated again, those of the next one."""
-        first = tf.data.Dataset.range(1).map(
-            lambda _: tf.ensure_shape(tf.numpy_function(lambda: np.int64(self._next), [], tf.int64), [])
-        )
-        return first.flat_map(lambda batch: tf.data.Dataset.range(batch, batch + len(self._batches)))
-
-    def taken(self, position: tf.Tensor) -> tf.Operation:
-        """Notes that a batch was taken, by the position of one of its pictures."""
-        return tf.numpy_function(self._take, [position], tf.int64)
-
-    def _take(self, position):
-        length = len(self._batches)
-        passes, within = divmod(self._batches.number(int(position)) - self._start, length)
-        if within or length == 1:
-            with self._lock:
-                self._next = max(self._next, self._start + (passes + 1) * length)
-        return position
+    def _borders(self):
+        return self.shard[0], self.shard[0] + 1
