@@ -87,7 +87,7 @@ def load(
         - `image_id`: int64 [B], the picture's place in the split.
         - `original_size`: int32 [B, 2], height and width of the picture in its own pixels, as it is seen.
         - `scale`: float32 [B, 2] (y, x), the factor from the pixels on disk to those of `images`, which
-          `kzoo.data.to_own_pixels` undoes.
+          `kzoo.data.to_own_pixels` undoes. Of combined pictures all three are the first one's.
 
         and what the task is about:
 
