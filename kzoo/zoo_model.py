@@ -71,6 +71,8 @@ class ZooModel(keras.Model):
             check_data(self, argument, data, targets=True)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # the dataset's own matter; Keras would only warn of it
+        if self._distribute_strategy is not None and hasattr(x, "passes"):
+            x = _in_one_go(x, kwargs)
         with as_data_errors():
             return super().fit(x, *args, **kwargs)
 
@@ -127,6 +129,21 @@ def check_precision() -> None:
             f'keras.config.set_dtype_policy("{policy}"): weights in half precision cannot learn; expected '
             f'"mixed_{policy}", which computes in it, or "float32".'
         )
+
+
+def _in_one_go(dataset, options):
+    """A dataset of `kzoo.data.load` as one sequence of all epochs, and `fit`'s options for it.
+
+    Under a strategy Keras reads ahead in iterations that it does not train on; those would move the epochs.
+    """
+    if options.get("steps_per_epoch") is None:
+        options["steps_per_epoch"] = len(dataset)
+    passes, steps = dataset.passes, options["steps_per_epoch"]
+    told = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: passes.go_to(passes.next + steps))
+    callbacks = options.get("callbacks") or []
+    if not isinstance(callbacks, keras.callbacks.CallbackList):
+        options["callbacks"] = [*(callbacks if isinstance(callbacks, list | tuple) else [callbacks]), told]
+    return dataset.without_end(passes.next)
 
 
 def _pictures(x):

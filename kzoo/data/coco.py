@@ -20,7 +20,6 @@ import math
 import os
 import re
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path, PurePath
@@ -44,9 +43,9 @@ from kzoo.data.source import (
     clip_box,
     draw_splits,
 )
+from kzoo.data.threads import in_threads
 
 _PREFIX = "instances_"
-_THREADS = 8  # they wait for the disk
 _TRIED = 10  # pictures that a folder is looked through for
 
 
@@ -156,8 +155,7 @@ class Coco:
         if of_more:
             strays.close(len(file.pictures), strict=strict)
         folder = self._find_folder(name)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(pool.map(partial(_check_picture, folder, self._max_pixels), listed))
+        found = in_threads(partial(_check_picture, folder, self._max_pixels), listed)
         seen, seen_annotations, kept = set(), set(), []
         for picture, one in zip(listed, found, strict=True):
             place = f"{file.path}, image {picture['id']} ({picture['file_name']})"
@@ -301,6 +299,8 @@ def _read_box(found: object, size: tuple[int, int]) -> tuple[float, float, float
         raise ValueError("no bbox; expected [x, y, width, height] in pixels")
     is_four = isinstance(found, list) and len(found) == 4
     x, y, width, height = map(_number, found) if is_four else [math.nan] * 4
+    if 0 <= x < x + width <= size[1] and 0 <= y < y + height <= size[0]:
+        return x, y, x + width, y + height
     told = f"bbox {shortened(found)}"
     if not all(map(math.isfinite, (x, y, width, height, x + width, y + height))):
         expected = "expected [x, y, width, height] in pixels"

@@ -94,7 +94,7 @@ def check_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[in
     with open_picture(path, max_pixels) as picture:
         width, height = picture.size
         exchanged = ORIENTATIONS[turn_left(picture)][0]
-        whole = picture.format in _ENDS and _ENDS[picture.format] in _tail(path)
+        whole = picture.format in _ENDS and _ENDS[picture.format] in _tail(picture.fp)
         if picture.format == "PNG" and whole:
             whole = _verified(picture)
     if not whole:
@@ -249,10 +249,13 @@ def _rgb(picture: Image.Image) -> np.ndarray:
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
-def _tail(path: str | Path) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-        return file.read()
+def _tail(file: BinaryIO) -> bytes:
+    """The last bytes of a file, which stays where it is in it."""
+    place = file.tell()
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+    tail = file.read()
+    file.seek(place)
+    return tail
 
 
 def _kind_of(error: Exception) -> str:

@@ -1,25 +1,26 @@
-"""From the name of data to batches: read, resize, keep in memory, shuffle, augment, batch."""
+"""From the name of data to batches: order, read, resize, keep, augment, batch."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from kzoo.checks import check_choice, check_integer, check_number
+from kzoo import __version__
 from kzoo.data import augmentation, source
+from kzoo.data.arguments import check_arguments, check_extras, check_place, check_shares, check_task
 from kzoo.data.augmentation import Augmentation
-from kzoo.data.faults import DataError
+from kzoo.data.caching import in_folder, in_memory
 from kzoo.data.masks import MASK_SIZE
+from kzoo.data.order import Batches, Order
+from kzoo.data.passes import in_passes
 from kzoo.data.pictures import MAX_PIXELS
 from kzoo.data.reading import reader
-from kzoo.data.resize import RESIZES, working_size
-from kzoo.tasks import TASKS
+from kzoo.data.resize import working_size
 
 _MEMORY = 2 * 2**30  # bytes; the pictures of a split that take more are read anew in every epoch
-_SHUFFLED = 1024  # pictures in memory to draw the next one from; they lie there in random order already
-_DEFORMABLE = ("classification", "segmentation")  # the tasks without boxes and masks within them
 
 
 def load(
@@ -37,6 +38,9 @@ def load(
     strict: bool = False,
     border_sigma: float | None = None,
     max_pixels: int = MAX_PIXELS,
+    cache: str | Path | None = None,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Pictures with what is in them, as batches to train on or to evaluate with.
 
@@ -58,7 +62,7 @@ def load(
         shuffle: whether the pictures come in random order. None: in the split "train", in its slices, and
             when augmented.
         seed: of order and augmentation, and of data that is drawn. The same seed gives the same batches,
-            epoch by epoch, as long as TensorFlow's own seed (`keras.utils.set_random_seed`) is the same too.
+            epoch by epoch, in every process.
         classes: names in the order of their numbers. None: those that the data has.
         strict: whether a single fault in the data is an error.
         border_sigma: for "segmentation" of data that tells instances apart: there are `borders`, as wide as
@@ -66,6 +70,15 @@ def load(
             took 5.0. Where augmentation zooms, pixels are those at the geometric mean of its factors.
         max_pixels: the most that a picture file may have. One of more is a fault in the data: its header is
             read, and it is not decoded.
+        cache: where pictures are kept once they are read and resized. "memory"; or a folder, in which other
+            data may be kept, too, and which several processes may share. None: in memory if they take no more
+            than 2 GB there, else nowhere.
+        start: the batch to begin with, counted from 0 over all epochs. Batches are those that an unbroken run
+            has from there on, to the last bit. So the number of batches that were taken is all that a
+            checkpoint needs to save of its data.
+        shard: (index, count): a worker's part of each batch of `batch_size`. The parts of all workers, one
+            behind the other, are the batch that one worker alone would have; only its own part is read. See
+            `tf.distribute.Strategy.distribute_datasets_from_function`.
 
     Returns:
         Batches whose number is known (`len`), each a dict with
@@ -74,13 +87,14 @@ def load(
         - `image_id`: int64 [B], the picture's place in the split.
         - `original_size`: int32 [B, 2], height and width of the picture in its own pixels, as it is seen.
         - `scale`: float32 [B, 2] (y, x), the factor from the pixels on disk to those of `images`, which
-          `kzoo.data.to_own_pixels` undoes.
+          `kzoo.data.to_own_pixels` undoes. Of combined pictures all three are the first one's.
 
         and what the task is about:
 
         - "detection" and "box_regression", where G is 1: `boxes` float32 [B, G, 4], xyxy in pixels of
-          `images`; G is the most objects that a picture has. `classes` int32 [B, G] from 0. Behind the
-          objects come crowd regions, which are -2: what lies in them is neither to be learnt nor to be
+          `images`; G is the most objects that a picture has, times four where augmentation makes mosaics,
+          and once more with each of copy-paste and MixUp. `classes` int32 [B, G] from 0. Behind the objects
+          come crowd regions, which are -2: what lies in them is neither to be learnt nor to be
           measured. Slots without either are -1, have a zero box and come last.
         - "instance_segmentation": these, and `masks` uint8 [B, G, 56, 56], 1 where the object is seen when
           its box is stretched to these samples; `kzoo.data.masks.paste` brings them back into pixels.
@@ -92,7 +106,11 @@ def load(
           2015, equation 2). Augmentation moves and enlarges them as it does the picture.
 
         The data set itself has the attributes `classes`, the names; `num_pictures`; and `pictures`, the
-        `kzoo.data.source.Split` with what lies on disk, where `image_id` is the index.
+        `kzoo.data.source.Split` with what lies on disk, where `image_id` is the index. An iteration has as
+        many batches as an epoch, and the next one those that follow, also where it was broken off; but to
+        look at a first batch moves nothing. `without_end(start, full=False)` gives the batches of all epochs
+        as one sequence, which begins with batch `start` whenever it is iterated; with `full` none is smaller
+        than the others, and those across the seam of two epochs have pictures of both.
 
     Raises:
         ValueError: an argument is not what it can be.
@@ -104,13 +122,14 @@ def load(
 
         slices = kzoo.data.load("folder:membrane", split="all[:24]", task="segmentation", augment=True)
     """
-    _check(image_size, batch_size, resize, shuffle, seed)
-    _check_extras(task, augment, border_sigma)
+    check_arguments(image_size, batch_size, resize, shuffle, seed)
+    check_extras(task, augment, border_sigma)
+    check_place(cache, start, shard, batch_size)
     opened = source.open_source(spec, task=task, classes=classes, seed=seed, max_pixels=max_pixels)
     pictures = source.open_split(opened, split, strict=strict)
     if task not in ("detection", "instance_segmentation"):
         pictures = _without_crowds(pictures)
-    _check_task(task, spec, pictures, border_sigma)
+    check_task(task, spec, pictures, border_sigma)
     most = 1 if task in source.ONE_OBJECT else opened.max_objects
     settings = Augmentation() if augment is True else augment or None
     if image_size is None:
@@ -118,7 +137,6 @@ def load(
         image_size = _common_size(pictures.sizes, f"{spec!r}, split {split!r}", as_they_are)
     else:
         image_size = tuple(image_size)
-    one_by_one = image_size is None
     if shuffle is None:
         shuffle = split.partition("[")[0] == "train" or settings is not None
 
@@ -130,42 +148,50 @@ def load(
     memory = sum(map(math.prod, kept_sizes)) * layers
     if task == "instance_segmentation":
         memory += sum(map(len, pictures.classes)) * MASK_SIZE**2
-    dataset = _read_in_order(read, len(pictures.names), memory <= _MEMORY, shuffle, seed)
-    if settings:
-        dataset = _augmented(dataset, image_size, settings, seed)
-    dataset = dataset.map(lambda example: _targets(example, task))
-    # One by one none is left behind, and that each batch has one picture is known before it is read.
-    dataset = dataset.batch(batch_size, drop_remainder=one_by_one).prefetch(tf.data.AUTOTUNE)
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    dataset = dataset.with_options(options)
+    if cache not in (None, "memory"):
+        depends = (__version__, spec, task, opened.info.classes, most, image_size, resize)
+        depends += (zoom, border_sigma, usual_zoom, seed)
+        read = in_folder(read, cache, pictures, depends)
+    elif cache == "memory" or memory <= _MEMORY:
+        read = in_memory(read)
+    order = Order(len(pictures), shuffle, seed)
+
+    def examples(positions):
+        dataset = positions.map(
+            lambda position: read(order.picture(position)) | {"position": position},
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        if settings:
+            dataset = _augmented(dataset, read, image_size, settings, order)
+        return dataset.map(lambda example: _targets(example, task))
+
+    batches = Batches(len(pictures), batch_size, tuple(shard))
+    check_shares(batches, f"{spec!r}, split {split!r}")
+    dataset = in_passes(examples, batches, start, one_by_one=image_size is None)
     dataset.classes = opened.info.classes
     dataset.num_pictures = len(pictures.names)
     dataset.pictures = pictures
     return dataset
 
 
-def _read_in_order(read: Callable, count: int, in_memory: bool, shuffle: bool, seed: int) -> tf.data.Dataset:
-    """Read pictures one by one, kept in memory after the first time if they fit there."""
-    order = np.random.default_rng(seed).permutation(count) if shuffle else np.arange(count)
-    dataset = tf.data.Dataset.from_tensor_slices(order.astype(np.int64))
-    if not in_memory:
-        if shuffle:
-            dataset = dataset.shuffle(count, seed=seed)
-        return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE).cache()
-    return dataset.shuffle(min(count, _SHUFFLED), seed=seed) if shuffle else dataset
-
-
 def _augmented(
-    dataset: tf.data.Dataset, image_size: tuple[int, int], settings: Augmentation, seed: int
+    dataset: tf.data.Dataset,
+    read: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    image_size: tuple[int, int],
+    settings: Augmentation,
+    order: Order,
 ) -> tf.data.Dataset:
     """Pictures changed at random: in each epoch otherwise, in every run the same."""
-    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-    return tf.data.Dataset.zip(dataset, seeds.batch(2, drop_remainder=True)).map(
-        lambda example, draw: augmentation.augment(example, draw, image_size, settings),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
+
+    def augmented(example):
+        position = example["position"]
+
+        def partner(number):
+            return read(order.picture(position, salt=number))
+
+        return augmentation.augment(example, order.draws(position), image_size, settings, partner)
+
+    return dataset.map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _targets(example: dict[str, tf.Tensor], task: str) -> dict[str, tf.Tensor]:
@@ -186,38 +212,6 @@ def _targets(example: dict[str, tf.Tensor], task: str) -> dict[str, tf.Tensor]:
     return example
 
 
-def _check(image_size, batch_size, resize, shuffle, seed):
-    """Refuses what cannot be, before anything is read."""
-    if image_size is not None:
-        if not isinstance(image_size, tuple | list) or len(image_size) != 2:
-            raise ValueError(f"image_size={image_size!r}: give (height, width) in whole pixels, or None.")
-        for length in image_size:
-            check_integer(f"image_size={image_size!r}, where a side", length, least=1)
-    check_integer("batch_size", batch_size, least=1)
-    check_integer("seed", seed, least=0)
-    check_choice("resize", resize, RESIZES)
-    if not isinstance(shuffle, bool | None):
-        raise ValueError(f"shuffle={shuffle!r}: give True, False or None.")
-
-
-def _check_extras(task, augment, border_sigma):
-    """Refuses what cannot be, or not for this task."""
-    if not isinstance(augment, bool | Augmentation):
-        raise ValueError(f"augment={augment!r}: give True, False or an Augmentation.")
-    check_choice("task", task, TASKS)
-    if isinstance(augment, Augmentation) and augment.elastic and task not in _DEFORMABLE:
-        raise ValueError(
-            f"Augmentation(elastic={augment.elastic!r}) with task={task!r}: boxes cannot be deformed. "
-            f"The tasks that can: {', '.join(_DEFORMABLE)}."
-        )
-    if border_sigma is not None:
-        check_number("border_sigma", border_sigma, least=0)
-        if border_sigma == 0:
-            raise ValueError(f"border_sigma={border_sigma!r}: give a number of pixels above 0, or None.")
-        if task != "segmentation":
-            raise ValueError(f"border_sigma={border_sigma!r} with task={task!r}: it is for 'segmentation'.")
-
-
 def _without_crowds(pictures):
     """The same pictures for a task that knows objects only; crowds stay in what `read_labels` tells."""
     if pictures.boxes is None:
@@ -235,25 +229,6 @@ def _without_crowds(pictures):
         crowd_classes=None,
         read_masks=pictures.read_masks and (lambda index: pictures.read_masks(index)[: counts[index]]),
     )
-
-
-def _check_task(task, spec, pictures, border_sigma):
-    """Refuses data that has too much or too little for the task."""
-    counts = sorted(map(len, pictures.classes))
-    if task in source.ONE_OBJECT and set(counts) != {1}:
-        raise DataError(
-            f"task={task!r} takes pictures of one object each; those of {spec!r} have "
-            f"{counts[0]} to {counts[-1]}."
-        )
-    if task == "segmentation" and pictures.read_labels is None:
-        raise DataError(f"task={task!r} takes the class of each pixel; {spec!r} does not have them.")
-    if task == "instance_segmentation" and pictures.read_masks is None:
-        raise DataError(f"task={task!r} takes the pixels of each object; {spec!r} does not have them.")
-    if border_sigma is not None and pictures.read_masks is None:
-        raise DataError(
-            f"border_sigma={border_sigma!r} takes the pixels of each object; {spec!r} does not have them, "
-            "only the class of each pixel."
-        )
 
 
 def _common_size(sizes, where, may_differ):

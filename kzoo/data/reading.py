@@ -1,6 +1,7 @@
 """A picture and its labels as tensors, at the size at which they are kept."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,27 @@ from kzoo.data.resize import FILLS, fit, padded, resized, scale_to, working_size
 from kzoo.data.source import Split
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A function, to be mapped, from a picture's place in the split to the picture and what is in it.
+
+    Attributes:
+        parts: type and shape of each of its parts, by their names.
+        arrays: the parts of the picture at a place, in this order. Several threads may call it.
+    """
+
+    parts: dict[str, tuple[tf.DType, list[int | None]]]
+    arrays: Callable[[int], list[np.ndarray]]
+
+    def __call__(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The parts, and `image_id`, which is the place, int64 []."""
+        types = [dtype for dtype, _ in self.parts.values()]
+        values = tf.numpy_function(lambda place: self.arrays(int(place)), [index], types)
+        shapes = [shape for _, shape in self.parts.values()]
+        example = dict(zip(self.parts, map(tf.ensure_shape, values, shapes), strict=True))
+        return example | {"image_id": index}
+
+
 def reader(
     split: Split,
     task: str,
@@ -21,8 +43,8 @@ def reader(
     zoom: float | None,
     border_sigma: float | None = None,
     usual_zoom: float = 1.0,
-) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """A function, to be mapped, from a picture's place in the split to the picture and what is in it.
+) -> Reader:
+    """What reads the pictures of a split.
 
     Args:
         split: the pictures.
@@ -61,7 +83,6 @@ def reader(
         parts["masks"] = (tf.uint8, [None, MASK_SIZE, MASK_SIZE])
 
     def read(index):
-        index = int(index)
         picture = split.read(index)
         size = picture.shape[:2]
         given_size = image_size or size
@@ -94,12 +115,7 @@ def reader(
         example |= layers
         return [example[name] for name in parts]
 
-    def read_in_graph(index):
-        values = tf.numpy_function(read, [index], [dtype for dtype, _ in parts.values()])
-        shapes = [shape for _, shape in parts.values()]
-        return dict(zip(parts, map(tf.ensure_shape, values, shapes), strict=True)) | {"image_id": index}
-
-    return read_in_graph
+    return Reader(parts, read)
 
 
 def _within_boxes(masks, boxes):

@@ -91,8 +91,11 @@ def resized(
 ) -> np.ndarray:
     """A layer uint8 [H, W] or [H, W, 3] at another (height, width); int32 [H, W] by the nearest pixel only.
 
-    It is antialiased by Pillow, which lets other threads run meanwhile.
+    It is antialiased by Pillow, which lets other threads run meanwhile. Of the same size it is
+    the layer itself.
     """
+    if layer.shape[:2] == tuple(size):
+        return layer
     return np.asarray(Image.fromarray(layer).resize(size[::-1], resampling))
 
 

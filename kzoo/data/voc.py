@@ -21,11 +21,11 @@ as EXIF turns it, boxes are turned with it (`kzoo.data.orientation`).
 """
 
 import math
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -37,11 +37,11 @@ from kzoo.data.faults import DataError, Faults, kind_of, refuse
 from kzoo.data.orientation import orientation_of_annotation, turn_boxes, turn_size
 from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS, check_picture, read_orientation, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, clip_box, draw_splits
+from kzoo.data.threads import in_threads
 
 LABELS = "SegmentationClass"  # the folder of label pictures
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
-_THREADS = 8  # they wait for the disk
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ class Voc:
         folder, paths = first_folder(directory / "Annotations", directory), find_annotations(directory)
         if not paths:
             raise DataError(f"{spec}: there is no annotation in {folder}; expected files NAME.xml")
-        with ThreadPoolExecutor(_THREADS) as pool:
-            self._annotations = {one.path.stem: one for one in pool.map(_parse, paths)}
+        self._annotations = {one.path.stem: one for one in in_threads(_parse, paths)}
         self._annotation_folder = folder
         self._picture_folder = first_folder(directory / "JPEGImages", directory)
         self._ids = read_splits(directory / "ImageSets" / "Main") or draw_splits(self._annotations)
@@ -102,8 +101,7 @@ class Voc:
                 told = f"{picture} is listed {times} times in the split {name}; expected once"
                 faults.add(picture, told, "duplicate")
         index = index_pictures(self._picture_folder)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(pool.map(lambda picture: self._find_picture(picture, index), ids))
+        found = in_threads(lambda picture: self._find_picture(picture, index), ids)
         paths, sizes, boxes, classes = [], [], [], []
         for picture, one in zip(ids, found, strict=True):
             if picture in self._annotations:
@@ -185,10 +183,16 @@ class Voc:
 
 def _read_box(texts: tuple[str, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """A box of VOC as continuous xyxy inside a picture of `size`; a DataError says what is wrong with it."""
+    try:
+        xmin, ymin, xmax, ymax = map(float, texts)
+        if 1 <= xmin < xmax <= size[1] and 1 <= ymin < ymax <= size[0]:
+            return xmin - 1, ymin - 1, xmax, ymax
+    except ValueError:
+        pass  # it is told below
     told = f"box ({', '.join(f'{side} {text!r}' for side, text in zip(_SIDES, texts, strict=True))})"
     told = told.replace("'", "")
     try:
-        xmin, ymin, xmax, ymax = (float(text) for text in texts)
+        xmin, ymin, xmax, ymax = map(float, texts)
     except ValueError:
         raise DataError(f"{told} is not of numbers; expected four numbers of pixels", "not_numbers") from None
     if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
@@ -223,9 +227,10 @@ def _parse(path: Path) -> _Annotation:
 
 def _read_texts(root: ElementTree.Element) -> list[tuple[str, tuple[str, ...]]]:
     objects = []
-    for one in root.findall("object"):
-        sides = {side.tag: (side.text or "").strip() for side in one.findall("bndbox/*")}
-        objects.append((_text(one, "name"), tuple(sides.get(side, "") for side in _SIDES)))
+    for one in root.iterfind("object"):
+        box = one.find("bndbox")
+        sides = {} if box is None else {side.tag: (side.text or "").strip() for side in box}
+        objects.append((_text(one, "name"), tuple([sides.get(side, "") for side in _SIDES])))
     return objects
 
 
@@ -250,7 +255,7 @@ def has_labels(directory: Path) -> bool:
 
 def find_annotations(directory: Path) -> list[Path]:
     """The annotations, in a folder of their own or in the directory itself."""
-    return sorted(first_folder(directory / "Annotations", directory).glob("*.xml"))
+    return sorted(first_folder(directory / "Annotations", directory).glob("*.xml"), key=str)
 
 
 def first_folder(wanted: Path, otherwise: Path) -> Path:
@@ -261,9 +266,10 @@ def first_folder(wanted: Path, otherwise: Path) -> Path:
 def index_pictures(folder: Path) -> dict[str, list[Path]]:
     """The picture files of a folder by their names, with and without extension."""
     index = defaultdict(list)
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in EXTENSIONS:
-            index[path.stem].append(path)
+    for path in sorted(folder.iterdir(), key=str):
+        stem, extension = os.path.splitext(path.name)
+        if extension.lower() in EXTENSIONS:
+            index[stem].append(path)
             index[path.name].append(path)
     return dict(index)
 

@@ -100,8 +100,7 @@ class Run:
         self._begin()
         start, first_step = time.monotonic(), int(model.optimizer.iterations)
         model.fit(
-            # Batches across the seam of two passes: none is small, and each picture counts alike.
-            train.repeat().rebatch(self.settings.batch_size, drop_remainder=True),
+            self._full_batches(train),
             epochs=epochs if minutes is None else sys.maxsize,
             steps_per_epoch=steps_per_epoch,
             validation_data=validation,
@@ -117,6 +116,12 @@ class Run:
         pictures_seen = (int(model.optimizer.iterations) - first_step) * self.settings.batch_size
         self._trained = {"seconds": round(seconds, 1), "pictures_seen": pictures_seen}
         model.save(self.directory / "model.keras")
+
+    def _full_batches(self, train: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches across the seam of two passes, too: none is small, and each picture counts alike."""
+        if hasattr(train, "passes") and train.passes.batches.size == self.settings.batch_size:
+            return train.without_end(full=True)
+        return train.repeat().rebatch(self.settings.batch_size, drop_remainder=True)
 
     def _compare_detections(self, train: tf.data.Dataset) -> None:
         """Tells when pictures have more objects than will be found."""

@@ -113,12 +113,15 @@ class OwnPictures(Settings):
     """To learn from, to watch the training by, to measure on; also parts, all[:24] all[24:] all[24:]."""
     any_way_up: bool = False
     """Whether pictures have no up and down, as from a microscope: then they are turned, not just mirrored."""
+    rotate: float = 0.0
+    """Degrees by which pictures are turned at random, either way, at most."""
     pictures_per_epoch: int = 2000
     """An epoch is not one pass: small sets would be validated more than trained on."""
 
     def check(self) -> None:
         """Refuses what cannot be, before anything is read or written; raises as `Settings.check` does."""
         super().check()
+        check_number("rotate", self.rotate, least=0, most=180)
         check_integer("pictures_per_epoch", self.pictures_per_epoch, least=1)
 
     @property
@@ -136,7 +139,7 @@ class OwnPictures(Settings):
             augmentation: None is the usual one.
             **options: as for `kzoo.data.load`.
         """
-        augmentation = augmentation or Augmentation()
+        augmentation = dataclasses.replace(augmentation or Augmentation(), rotate=self.rotate)
         if self.any_way_up:
             augmentation = dataclasses.replace(augmentation, vertical_flip=0.5, quarter_turns=True)
         return self.load_splits(task, augmentation, self.splits, image_size=self.image_size, **options)
@@ -150,11 +153,33 @@ class OwnObjects(OwnPictures):
     """The smallest anchor of each level, finest first, in pixels of the fitted picture."""
     max_detections: int = 100
     """How many objects are found in a picture at most."""
+    mosaic: float = 0.0
+    """Probability that a picture to learn from is made of four, each in one quarter."""
+    mixup: float = 0.0
+    """Probability that a picture to learn from is mixed with another one, half and half."""
+    copy_paste: float = 0.0
+    """Probability that objects of another picture are pasted upon one to learn from; of masks only."""
 
     def check(self) -> None:
         """Refuses what cannot be, before anything is read or written; raises as `Settings.check` does."""
         super().check()
         check_integer("max_detections", self.max_detections, least=1)
+        for name in ("mosaic", "mixup", "copy_paste"):
+            check_number(name, getattr(self, name), least=0, most=1)
+
+    def load(
+        self, task: str = "detection", augmentation: Augmentation | None = None, **options: object
+    ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
+        """The three splits as `OwnPictures.load` gives them, pictures of the first of them combined.
+
+        Args:
+            task: one of `kzoo.tasks.TASKS`.
+            augmentation: None is the usual one.
+            **options: as for `kzoo.data.load`.
+        """
+        combining = {"mosaic": self.mosaic, "mixup": self.mixup, "copy_paste": self.copy_paste}
+        augmentation = dataclasses.replace(augmentation or Augmentation(), **combining)
+        return super().load(task, augmentation, **options)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -193,6 +193,86 @@ def test_a_crowd_region_stays_as_long_as_anything_of_it_is_seen():
     assert crowds > 0
 
 
+def test_angles_keep_to_their_range_and_boxes_and_labels_turn_with_the_picture():
+    """A red disc beside the middle: its angle about the middle is that by which the picture is turned."""
+    y, x = np.mgrid[:100, :100] + 0.5
+    disc = np.hypot(y - 50, x - 80) < 10
+    given = example(np.where(disc[..., None], [255, 0, 0], [0, 0, 255]), [[70, 40, 90, 60]])
+    given |= {"labels": tf.constant(disc[..., None], tf.uint8)}
+    angles = []
+    for seed in range(40):
+        got = run(given, [seed, 1], (100, 100), replace(STILL, rotate=25.0))
+        red = got["images"][..., 0] > 127
+        np.testing.assert_allclose(got["boxes"][0], extent(red), atol=1)
+        np.testing.assert_array_equal(got["classes"], [0, -1, -1])
+        assert (red == (got["labels"][..., 0] > 0)).mean() > 0.99
+        angles.append(np.degrees(np.arctan2(*(np.argwhere(red).mean(axis=0) + 0.5 - 50))))
+    assert -25.5 < min(angles) < -18 and 18 < max(angles) < 25.5
+    assert abs(np.mean(angles)) < 8
+
+
+def test_large_scale_jitter_covers_its_range_evenly_and_stays_smooth():
+    """At a tenth of its size a fine pattern is the grey that it is from afar."""
+    fine = np.where(np.indices([200, 200]).sum(axis=0)[..., None] % 2, 255, 0).repeat(3, axis=-1)
+    scales = []
+    for seed in range(80):
+        given = example(fine, image_size=(100, 100))  # kept at twice the size
+        got = run(given, [seed, 1], (100, 100), replace(STILL, zoom=(0.1, 2.0)))
+        zoom = got["scale"][0] / 0.5
+        scales.append(zoom)
+        if zoom < 0.45:
+            inside = got["images"][got["images"][..., 0] != 114]
+            assert np.abs(inside.astype(int) - 127).max() <= 14 or not len(inside)
+    assert 0.1 <= min(scales) < 0.13 and 1.6 < max(scales) <= 2
+    assert 0.3 < np.mean(np.less(scales, np.sqrt(0.2))) < 0.7  # in steps of a factor
+
+
+def partners(number):
+    """Other pictures, each of one grey, that has one object of the class that is its number."""
+    picture = example(np.full([60, 80, 3], 40 * number), [[20, 20, 60, 40]])
+    inside = np.zeros([60, 80], bool)
+    inside[20:40, 20:60] = True
+    masks = tf.constant(within_box(inside, [20, 20, 60, 40])[None])
+    return picture | {"classes": tf.constant([10 * number, -1, -1]), "masks": masks}
+
+
+@pytest.mark.parametrize(
+    ("combining", "own", "others"),
+    [
+        ({"mosaic": 1.0}, {0}, {10, 20, 30}),
+        ({"copy_paste": 1.0}, {0}, {40}),
+        ({"mixup": 1.0}, {0}, {50}),
+        ({"mosaic": 1.0, "copy_paste": 1.0, "mixup": 1.0}, {0}, {10, 20, 30, 40, 50}),
+        ({"mosaic": 1e-9, "copy_paste": 1e-9, "mixup": 1e-9}, {0}, set()),
+    ],
+)
+def test_combined_pictures_are_made_of_those_they_should_be(combining, own, others):
+    settings = replace(STILL, min_visible=0.01, **combining)
+    given = partners(0)
+    seen, pictures = set(), set()
+    draw = tf.function(lambda seed: augment(given, seed, (60, 80), settings, partners))
+    for seed in range(30):
+        got = {name: value.numpy() for name, value in draw(tf.constant([seed, 2], tf.int64)).items()}
+        there = got["classes"][got["classes"] >= 0]
+        seen |= set(there)
+        pictures.add(got["images"].tobytes())
+        slots = 3 * (1 + 3 * ("mosaic" in combining)) + 3 * ("mixup" in combining)
+        assert got["boxes"].shape == (slots + 3 * ("copy_paste" in combining), 4)
+        assert got["images"].shape == (60, 80, 3) and len(got["masks"]) == len(there)
+        boxes = got["boxes"][: len(there)]
+        assert (boxes >= 0).all() and (boxes[:, 2:] <= [80, 60]).all() and (boxes[:, :2] < boxes[:, 2:]).all()
+        again = draw(tf.constant([seed, 2], tf.int64))
+        np.testing.assert_array_equal(got["images"], again["images"])
+        np.testing.assert_array_equal(got["boxes"], again["boxes"])
+    assert seen == own | others
+    assert (len(pictures) > 1) == bool(others)
+
+
+def test_a_mosaic_takes_two_pixels_a_side():
+    with pytest.raises(ValueError, match=r"image_size=\(1, 80\).*two pixels"):
+        augment(partners(0), tf.constant([1, 2], tf.int64), (1, 80), replace(STILL, mosaic=0.5), partners)
+
+
 def test_zoom_keeps_to_its_range_and_a_smaller_picture_lies_wholly_in_view():
     scales = []
     for seed in range(60):
@@ -346,6 +426,11 @@ def test_the_same_seed_deforms_alike():
         {"horizontal_flip": 1.5},
         {"hue": -0.1},
         {"elastic": -1.0},
+        {"rotate": -1.0},
+        {"rotate": 181.0},
+        {"mosaic": 1.1},
+        {"mixup": "always"},
+        {"copy_paste": -0.1},
         {"elastic": float("inf")},
         {"min_visible": float("nan")},
         {"zoom": (0.0, 1.0)},

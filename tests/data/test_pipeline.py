@@ -519,11 +519,59 @@ def test_borders_need_instances(opened):
         kzoo.data.load("fake", task="segmentation", border_sigma=5.0)
 
 
-@pytest.mark.parametrize("task", ["detection", "box_regression", "instance_segmentation"])
-def test_boxes_cannot_be_deformed(monkeypatch, task):
+@pytest.mark.parametrize(
+    ("task", "combining", "told"),
+    [
+        (
+            "classification",
+            "mixup",
+            r"can: detection, instance_segmentation. .*kzoo.build\(\"classifier\", mix",
+        ),
+        ("box_regression", "mosaic", "can: detection, segmentation, instance_segmentation"),
+        ("segmentation", "mixup", "can: detection, instance_segmentation"),
+        ("detection", "copy_paste", "can: instance_segmentation"),
+    ],
+)
+def test_labels_that_cannot_be_combined_are_refused(monkeypatch, task, combining, told):
     monkeypatch.setattr(source, "open_source", lambda *args, **options: pytest.fail("opened"))
-    with pytest.raises(ValueError, match=f"elastic=4.0.*task='{task}'.*classification, segmentation"):
-        kzoo.data.load("fake", task=task, augment=Augmentation(elastic=4.0), **SETTINGS)
+    with pytest.raises(ValueError, match=f"{combining}=0.5.*task='{task}'.*{told}"):
+        kzoo.data.load("fake", task=task, augment=Augmentation(**{combining: 0.5}), **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("task", "slots"),
+    [("detection", 3 * (4 + 1)), ("instance_segmentation", 3 * (4 + 1 + 1)), ("segmentation", None)],
+)
+def test_combined_pictures_have_the_same_shapes_and_the_same_seed_the_same_batches(opened, task, slots):
+    chances = (
+        {"mosaic": 0.5} | ({"mixup": 0.5} if slots else {}) | ({"copy_paste": 0.5} if slots == 18 else {})
+    )
+    settings = Augmentation(**chances, rotate=20.0, elastic=1.0)
+
+    def batches(seed):
+        dataset = kzoo.data.load("fake", task=task, augment=settings, seed=seed, **SETTINGS)
+        assert dataset.element_spec["images"].shape == [None, 32, 40, 3]
+        if slots:
+            assert dataset.element_spec["boxes"].shape == [None, slots, 4]
+        if task == "instance_segmentation":
+            assert dataset.element_spec["masks"].shape == [None, slots, MASK_SIZE, MASK_SIZE]
+        return epoch(dataset)
+
+    first, again, other = batches(3), batches(3), batches(4)
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, again[name])
+    assert (first["images"] != other["images"]).any()
+    assert sorted(first["image_id"]) == list(range(10))
+    if slots:  # of up to three objects a picture
+        assert (first["classes"] >= 0).sum(axis=1).max() > 3
+
+
+def test_pictures_to_combine_with_are_read_only_when_it_is_drawn(opened, monkeypatch):
+    monkeypatch.setattr(pipeline, "_MEMORY", 0)
+    for chance, reads in ((0.0, 10), (1e-9, 10), (1.0, 50)):
+        fake = opened(FakeSource())
+        epoch(kzoo.data.load("fake", augment=Augmentation(mosaic=chance, mixup=chance), **SETTINGS))
+        assert len(fake.reads) == reads
 
 
 def test_layers_of_pixels_count_towards_the_memory_that_pictures_take(opened, monkeypatch):

@@ -2,12 +2,44 @@ from pathlib import Path
 
 import pytest
 
-from kzoo.training import OwnPixels
+from kzoo.training import OwnObjects, OwnPixels
 from kzoo.training import settings as settings_module
 
 
 def own_pixels(**options):
     return OwnPixels(data="folder:DIR", output=Path("runs/x"), export=Path("saved_models/x"), **options)
+
+
+def own_objects(**options):
+    paths = {"output": Path("runs/x"), "export": Path("saved_models/x")}
+    return OwnObjects(data="coco:DIR", anchor_sizes=(16.0,), **paths, **options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"rotate": 200.0}, "rotate=200.0.*from 0 to 180"),
+        ({"mosaic": 1.5}, "mosaic=1.5.*from 0 to 1"),
+        ({"mixup": -0.5}, "mixup=-0.5.*from 0 to 1"),
+        ({"copy_paste": 2.0}, "copy_paste=2.0.*from 0 to 1"),
+    ],
+)
+def test_what_changes_pictures_is_checked(wrong, told):
+    own_objects().check()
+    with pytest.raises(ValueError, match=told):
+        own_objects(**wrong).check()
+
+
+def test_pictures_to_learn_from_are_changed_as_told(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(settings_module, "load", lambda spec, **options: loaded.append(options))
+    settings = own_objects(rotate=10.0, mosaic=0.5, mixup=0.1, copy_paste=0.3, any_way_up=True)
+    settings.load("instance_segmentation")
+    train, validation, test = (options["augment"] for options in loaded)
+    assert (train.rotate, train.mosaic, train.mixup, train.copy_paste) == (10.0, 0.5, 0.1, 0.3)
+    assert train.quarter_turns and validation is test is False
+    own_pixels(rotate=5.0).load_pixels()
+    assert loaded[3]["augment"].rotate == 5.0 and not loaded[3]["augment"].mosaic
 
 
 @pytest.mark.parametrize("zoom", [(0.0, 1.0), (2.0, 1.0), (1.0, 11.0), (float("nan"), 1.0)])

@@ -1,0 +1,107 @@
+"""Which picture comes when: arithmetic alone, so that a run goes on from any batch as if never stopped.
+
+A position counts pictures from 0 on over all epochs of a run, of all workers together. The picture that is
+at a position, and what is drawn at random for it, follow from the seed and the position and from nothing
+else. So do batches, which are counted from 0 on over all epochs, too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of a split's pictures: each once an epoch, and if shuffled in each epoch in another order.
+
+    Args:
+        count: of pictures.
+        shuffled: whether they come in random order.
+        seed: of all that is random.
+
+    Example:
+        order = Order(364, shuffled=True, seed=0)
+        first, partner = order.picture(position), order.picture(position, salt=1)
+        seed, of_partner = order.draws(position), order.draws(position, salt=1)
+    """
+
+    count: int
+    shuffled: bool
+    seed: int
+
+    def picture(self, position: tf.Tensor, salt: int = 0) -> tf.Tensor:
+        """The place in the split, int64 [], of the picture at a position, int64 [].
+
+        Another salt than 0 is another order, shuffled in any case and independent of the first one: of the
+        pictures to mix in. In it, too, an epoch has each picture once.
+        """
+        epoch, place = position // self.count, position % self.count
+        if not (self.shuffled or salt):
+            return place
+        seed = tf.stack([self._key(2 * salt), epoch])
+        return tf.random.experimental.index_shuffle(place, seed, tf.constant(self.count - 1, tf.int64))
+
+    def draws(self, position: tf.Tensor, salt: int = 0) -> tf.Tensor:
+        """The seed, int64 [2], of what is drawn at random for the picture at a position, int64 []."""
+        return tf.stack([self._key(2 * salt + 1), position])
+
+    def _key(self, purpose: int) -> tf.Tensor:
+        key = np.random.SeedSequence((self.seed, purpose)).generate_state(1)[0]  # what NumPy never changes
+        return tf.constant(key, tf.int64)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of all epochs, one after another, or a worker's share of each of them.
+
+    Args:
+        count: pictures in an epoch.
+        size: pictures in a batch of all workers together.
+        shard: which of how many shares of each batch. They differ by a picture where it cannot be otherwise.
+        full: whether all batches are of this size, so that some lie across the seam of two epochs. Else the
+            last batch of each epoch has what is left.
+    """
+
+    count: int
+    size: int
+    shard: tuple[int, int] = (0, 1)
+    full: bool = False
+
+    def __len__(self) -> int:
+        """Batches that begin in an epoch, the last one with what is left of it."""
+        return -(-self.count // self.size)
+
+    @property
+    def left(self) -> int:
+        """Pictures in the last batch of an epoch."""
+        return self.count - (len(self) - 1) * self.size
+
+    def positions(self, batch: tf.Tensor) -> tf.data.Dataset:
+        """The positions, int64 [], of the pictures of a batch, int64 []."""
+        if self.full:
+            first, last = batch * self.size, (batch + 1) * self.size
+        else:
+            epoch, within = batch // len(self), batch % len(self)
+            first = epoch * self.count + within * self.size
+            last = tf.minimum(first + self.size, (epoch + 1) * self.count)
+        begin, end = (first + (last - first) * index // self.shard[1] for index in self._borders())
+        return tf.data.Dataset.range(begin, end)
+
+    def number(self, position: int) -> int:
+        """The batch that the picture at a position is in."""
+        if self.full:
+            return position // self.size
+        epoch, place = divmod(position, self.count)
+        return epoch * len(self) + place // self.size
+
+    def sizes(self, start: int = 0) -> list[int]:
+        """Pictures in each of as many batches as an epoch has, from batch `start` on; then again."""
+        wholes = [self.size] * (len(self) - 1) + [self.size if self.full else self.left]
+        begins, ends = ([whole * index // self.shard[1] for whole in wholes] for index in self._borders())
+        sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
+        turn = start % len(self)
+        return sizes[turn:] + sizes[:turn]
+
+    def _borders(self):
+        return self.shard[0], self.shard[0] + 1
