@@ -4,9 +4,8 @@
 
 Makes the set in a temporary directory, in each of the layouts, and opens each in a process of its own: the
 source, the split with all of its pictures checked. Seconds, and the most memory that the process took, and
-had taken before for Python and what is imported (Linux tells). The files were just written, so that the system
-still has them in its memory.
-Prints a Markdown table.
+had taken before for Python and what is imported (Linux tells). The files were just written, so that the
+system still has them in its memory. Prints a Markdown table.
 """
 
 import io

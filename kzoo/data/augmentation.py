@@ -237,10 +237,10 @@ def _seen(example, seed, image_size, settings):
     if boxes is not None:
         moved |= move_objects(boxes, example["classes"], masks, view, settings.min_visible)
     moved |= resample(layers, view, settings.shrinks)
-    moved["images"] = recolour(
-        moved["images"], colour, settings.brightness, settings.contrast, settings.saturation, settings.hue
-    )
-    for name in layers.keys() - {"images"}:
+    strengths = (settings.brightness, settings.contrast, settings.saturation, settings.hue)
+    if any(strengths):
+        moved["images"] = recolour(moved["images"], colour, *strengths)
+    for name in layers.keys() - ({"images"} if any(strengths) else set()):
         moved[name] = tf.cast(tf.round(moved[name]), tf.uint8)
     return moved
 

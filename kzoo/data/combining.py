@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from kzoo.classes import CROWD
 from kzoo.data.masks import MASK_SIZE
-from kzoo.data.moving import close_ranks, cut_masks, sample_places
+from kzoo.data.moving import close_ranks, cut_masks, sampled_pixels
 from kzoo.data.resize import FILLS
 
 Example = dict[str, tf.Tensor]
@@ -160,9 +160,7 @@ def _uncovered(example, covered, min_visible):
     masks, slots = example["masks"], example["classes"].shape[0]
     count = tf.shape(masks)[0]
     boxes, is_crowd = example["boxes"][:count], example["classes"][:count] == CROWD
-    pixels = tf.cast(tf.floor(sample_places(boxes)), tf.int32)  # [n, 56, 56, 2]
-    pixels = tf.clip_by_value(pixels, 0, tf.shape(covered) - 1)
-    rest = tf.where(tf.gather_nd(covered, pixels), tf.zeros_like(masks), masks)
+    rest = tf.where(sampled_pixels(covered, boxes), tf.zeros_like(masks), masks)
     before, after = (tf.reduce_sum(tf.cast(some, tf.float32), axis=[1, 2]) for some in (masks, rest))
     kept = tf.where(is_crowd | ((after > 0) & (after >= min_visible * before)))[:, 0]
 

@@ -92,10 +92,10 @@ def displacement(seed: tf.Tensor, size: tf.Tensor, elastic: float) -> tf.Tensor:
 def resample(layers: dict[str, tf.Tensor], view: View, shrinks: float = 1.0) -> dict[str, tf.Tensor]:
     """Layers of pixels as they are seen, each sampled once.
 
-    A picture that is neither turned nor displaced takes `crop_and_resize`; one that is turned takes a
-    projective transformation, three times as long; one that is displaced is gathered pixel by pixel, which
-    takes longest. All three sample alike, but that the edge of the picture mixes with what fills up beyond
-    it where it is turned.
+    A picture that is neither turned nor displaced takes `crop_and_resize`. One that is turned takes a
+    projective transformation, which takes three times as long; one that is displaced is gathered pixel by
+    pixel, which takes six times as long. All three sample alike, but that the edge of a turned picture mixes
+    with what fills up beyond it.
 
     Args:
         layers: uint8 [h, w, C]; the one named `labels` takes the nearest pixel, others are bilinear.

@@ -17,6 +17,7 @@ _CIRCLE = np.linspace(0, 2 * math.pi, 64, endpoint=False, dtype=np.float32)
 _CIRCLE = np.stack([np.sin(_CIRCLE), np.cos(_CIRCLE)], axis=-1)  # y, x
 _ELLIPSE = 0.5 + 0.5 * _CIRCLE  # [64, 2] shares of height and width
 _RECTANGLE = 0.5 + 0.5 * _CIRCLE / np.abs(_CIRCLE).max(axis=1, keepdims=True)
+_CORNERS = [0, MASK_SIZE * (MASK_SIZE - 1), MASK_SIZE - 1]  # samples at the top left, low left, top right
 
 
 def move_objects(
@@ -131,22 +132,35 @@ def _samples():
     return (tf.range(MASK_SIZE, dtype=tf.float32) + 0.5) / MASK_SIZE
 
 
-def sample_places(boxes: tf.Tensor) -> tf.Tensor:
-    """Where the samples of masks within boxes [K, 4] lie, y and x, [K, 56, 56, 2]."""
-    shares = tf.stack(tf.meshgrid(_samples(), _samples(), indexing="ij"), axis=-1)
-    places = _within(boxes, tf.reshape(shares, [MASK_SIZE**2, 2]))
-    return tf.reshape(places, [-1, MASK_SIZE, MASK_SIZE, 2])
+def _grid():
+    """Where the samples of a mask lie, row by row, [56 * 56, 2]."""
+    return tf.reshape(tf.stack(tf.meshgrid(_samples(), _samples(), indexing="ij"), axis=-1), [-1, 2])
+
+
+def sampled_pixels(layer: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """The pixels of a layer [H, W] in which samples of masks within boxes [K, 4] lie, [K, 56, 56]."""
+    places = _within(boxes, tf.stack([_samples(), _samples()], axis=-1))  # [K, 56, 2]
+    pixels = tf.clip_by_value(tf.cast(places, tf.int32), 0, tf.shape(layer) - 1)
+    flat = pixels[:, :, None, 0] * tf.shape(layer)[1] + pixels[:, None, :, 1]
+    return tf.gather(tf.reshape(layer, [-1]), flat)
 
 
 def _bent_masks(masks, boxes, visible, view):
     """Masks [K, 56, 56] within boxes [K, 4] in own pixels, within what is visible of the new boxes."""
-    begin, end = (tf.gather(boxes, sides, axis=1)[:, None, None] for sides in ([1, 0], [3, 2]))
-    shares = (view.back(sample_places(visible)) - begin) / (end - begin)  # [K, 56, 56, 2]
-    inside = tf.reduce_all((shares >= 0) & (shares < 1), axis=-1)
-    nearest = tf.clip_by_value(tf.cast(shares * MASK_SIZE, tf.int32), 0, MASK_SIZE - 1)
-    places = tf.reshape(nearest[..., 0] * MASK_SIZE + nearest[..., 1], [-1, MASK_SIZE**2])
-    sampled = tf.gather(tf.reshape(masks, [-1, MASK_SIZE**2]), places, axis=1, batch_dims=1)
-    return tf.where(inside, tf.reshape(sampled, tf.shape(inside)), 0)
+    begin, end = (tf.gather(boxes, sides, axis=1)[:, None] for sides in ([1, 0], [3, 2]))
+    samples = _grid() if view.displacement is not None else tf.gather(_grid(), _CORNERS)
+    places = (view.back(_within(visible, samples)) - begin) / (end - begin) * MASK_SIZE  # [K, P, 2]
+    if view.displacement is None:  # then three samples tell where all are
+        start, down, right = (places[:, corner, None, None] for corner in range(3))  # [K, 1, 1, 2]
+        steps = tf.range(MASK_SIZE, dtype=tf.float32) / (MASK_SIZE - 1)
+        down, right = (down - start) * steps[:, None, None], (right - start) * steps[:, None]
+        rows, columns = (start[..., axis] + down[..., axis] + right[..., axis] for axis in (0, 1))
+    else:
+        rows, columns = (tf.reshape(places[..., axis], [-1, MASK_SIZE, MASK_SIZE]) for axis in (0, 1))
+    inside = (rows >= 0) & (rows < MASK_SIZE) & (columns >= 0) & (columns < MASK_SIZE)  # [K, 56, 56]
+    nearest = tf.where(inside, tf.cast(rows, tf.int32) * MASK_SIZE + tf.cast(columns, tf.int32), 0)
+    flat = tf.reshape(masks, [-1, MASK_SIZE**2])
+    return tf.where(inside, tf.gather(flat, nearest, axis=1, batch_dims=1), 0)
 
 
 def cut_masks(
