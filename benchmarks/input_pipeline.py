@@ -11,6 +11,7 @@ by `input_pipeline_torchvision.py`, in its own environment. Prints Markdown tabl
 import os
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ import tyro
 
 import kzoo.data
 from kzoo.data.augmentation import augment
+from kzoo.data.faults import DataWarning
 from kzoo.data.order import Order
 from kzoo.data.pictures import check_picture, read_picture
 from kzoo.data.reading import reader
@@ -85,13 +87,15 @@ def stages(split: Split, settings: Settings) -> dict[str, float]:
 
     options = {"image_size": size, "batch_size": settings.batch_size, "split": settings.split}
     plain = kzoo.data.load(settings.data, cache="memory", **options)
-    drain(plain)
+    augmented = kept.map(changed, num_parallel_calls=tf.data.AUTOTUNE)
+    for dataset in (plain, augmented):
+        drain(dataset)  # traces it
     found = {
         "header check": seconds_of(each(check_picture, paths)),
         "read the file": seconds_of(each(Path.read_bytes, paths)),
         "read and decode": seconds_of(each(read_picture, paths)),
         "resize": seconds_of(each(lambda both: resized(*both), list(zip(pictures, sizes, strict=True)))),
-        "augment": seconds_of(lambda: drain(kept.map(changed, num_parallel_calls=tf.data.AUTOTUNE))),
+        "augment": seconds_of(lambda: drain(augmented)),
         "batch of what is in memory": seconds_of(lambda: drain(plain)),
     }
     return {stage: count / seconds for stage, seconds in found.items()}
@@ -197,6 +201,7 @@ def ask_torchvision(split: Split, settings: Settings) -> str:
 
 def main(settings: Settings) -> None:
     """Measures all, one after another."""
+    warnings.simplefilter("ignore", DataWarning)
     begin = time.perf_counter()
     split = open_split(open_source(settings.data, task="detection"), settings.split)
     count = len(split)

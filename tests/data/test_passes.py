@@ -45,6 +45,18 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch, task, a
     assert_same(taken(dataset, 2 * LENGTH), unbroken[2 : 2 + 2 * LENGTH])
 
 
+def test_what_is_kept_is_what_was_read(tmp_path, monkeypatch):
+    """In each epoch: TensorFlow works on the memory of what is kept and must not write to it."""
+    monkeypatch.setattr(pipeline, "_MEMORY", 0)
+    settings = {**SETTINGS, "task": "instance_segmentation", "augment": True}
+    read, *kept = (
+        taken(kzoo.data.load("shapes", cache=cache, **settings), 3 * LENGTH)
+        for cache in (None, "memory", tmp_path)
+    )
+    for batches in kept:
+        assert_same(batches, read)
+
+
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 20])
 def test_any_batch_can_be_the_first(shuffle, batch_size):
