@@ -13,11 +13,12 @@ Pairs of pictures and label pictures of the same name (`kzoo.data.folder_pairs`)
 Options of pairs stand behind commas: `"folder:DIR,image=raw,label=masks,values=0:0+255:1"`.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from kzoo.data.class_names import written_classes
+from kzoo.data.class_names import by_value, written_classes
 from kzoo.data.faults import DataError
 from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS
 from kzoo.data.source import Source
@@ -69,7 +70,7 @@ def open_folder(
     named = Names(classes, "classes=") if classes else written and Names(written[0], str(written[1]))
     image, label = options.get("image", "image"), options.get("label", "label")
     places = [directory, *folders(directory)]
-    if options or any((place / side).is_dir() for place in places for side in (image, label)):
+    if options or any(os.path.isdir(place / side) for place in places for side in (image, label)):
         return FolderPairs(spec, directory, image, label, options.get("values"), named, max_pixels)
     if task == "segmentation":
         there = ", ".join(path.name for path in folders(directory)) or "no folder"
@@ -100,10 +101,10 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
-def natural(name: str) -> tuple[list[str | int], str]:
+def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
     """What names are sorted by, so that 2 comes before 10."""
     parts = re.split(r"(\d+)", name, flags=re.ASCII)  # text and digits by turns
-    parts[1::2] = [int(digits) for digits in parts[1::2]]
+    parts[1::2] = map(by_value, parts[1::2])
     return parts, name
 
 

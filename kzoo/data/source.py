@@ -18,6 +18,7 @@ import numpy as np
 from kzoo.checks import check_choice, check_integer
 from kzoo.data.class_names import check_classes
 from kzoo.data.faults import DataError
+from kzoo.data.paths import is_there, read_path
 from kzoo.data.pictures import MAX_PIXELS
 from kzoo.tasks import TASKS
 
@@ -125,7 +126,7 @@ def open_source(
     if not isinstance(spec, str):
         raise DataError(f"the data must be named by text such as 'shapes' or 'voc:DIR', got {spec!r}")
     scheme, _, where = spec.partition(":")
-    if spec and scheme not in _SCHEMES and Path(spec).is_dir():
+    if spec and scheme not in _SCHEMES and os.path.isdir(spec):
         kinds = f"'folder:{spec}', 'voc:{spec}', 'coco:{spec}' or 'yolo:{spec}'"
         raise DataError(f"data {spec!r} is a directory; of which kind? Write {kinds}")
     check_name(f"data {spec!r}", "kind of data", scheme, _SCHEMES)
@@ -314,11 +315,11 @@ def _open_coco(
     if comma and not (file and pictures):
         missing = "directory behind" if file else "file before"
         raise DataError(f"{spec!r} lacks the {missing} the comma; expected 'coco:INSTANCES.json,IMAGE_DIR'")
-    if not comma or Path(where).expanduser().is_dir():
+    if not comma or is_there(where):
         directory = _folder(spec, where, "a directory with instances_SPLIT.json, or INSTANCES.json,IMAGE_DIR")
         return Coco(spec, directory, task=task, classes=classes, max_pixels=max_pixels)
     directory = _folder(spec, pictures, "the directory of the pictures behind the comma")
-    file = Path(file).expanduser()
+    file = read_path(spec, file)
     return Coco(spec, directory, file, task=task, classes=classes, max_pixels=max_pixels)
 
 
@@ -331,7 +332,7 @@ def _open_tfds(
 
 
 def _folder(spec: str, where: str, expected: str) -> Path:
-    directory = Path(where).expanduser()
+    directory = read_path(spec, where)
     if not directory.is_dir():
         found = "is not a directory" if directory.exists() else "does not exist"
         raise DataError(f"{spec!r}: {directory} {found}; expected {expected}")

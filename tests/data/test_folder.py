@@ -27,6 +27,18 @@ def test_which_kind_it_is_is_seen(tmp_path):
         assert (of_pairs.tasks, of_pairs.classes, of_pairs.splits[split]) == (("segmentation",), ("0",), 1)
 
 
+def test_names_of_any_number_of_digits_have_an_order():
+    names = ["a2", "a10", "a02", "a" + "1" * 5000, "a" + "1" * 4999 + "0"]
+    assert sorted(names, key=natural) == ["a02", "a2", "a10", names[4], names[3]]
+
+
+@pytest.mark.parametrize("option", ["image", "label"])
+def test_an_option_that_no_folder_can_be_called(tmp_path, option):
+    put(tmp_path / "cat/1.png", tmp_path / "dog/1.png")
+    with pytest.raises(DataError, match="has neither"):
+        open_source(f"folder:{tmp_path},{option}={'a' * 300}")
+
+
 def test_tasks_that_it_cannot_teach_say_what_is_missing(tmp_path):
     put(tmp_path / "raw/1.png", tmp_path / "masks/1.png")
     with pytest.raises(
