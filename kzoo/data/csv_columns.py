@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kzoo.data.faults import DataError
+from kzoo.data.numbers import read_number
 from kzoo.data.pictures import EXTENSIONS
 from kzoo.data.source import check_name
 
@@ -110,6 +111,6 @@ def _plain(name: str) -> str:
 
 def _is_number(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return math.isfinite(read_number(text))
     except ValueError:
         return False

@@ -13,6 +13,7 @@ import numpy as np
 
 from kzoo.data.csv_columns import WITHOUT_HEADER, Columns, find_columns, has_header
 from kzoo.data.faults import DataError, shortened
+from kzoo.data.numbers import read_number
 
 
 class RowFault(NamedTuple):
@@ -151,7 +152,7 @@ def _read_row(row: Sequence[str], columns: Columns) -> tuple[str, tuple[float, .
 def _read_box(texts: Sequence[str], columns: Columns) -> tuple[float, ...]:
     """A box as xyxy; a DataError says what is wrong with it."""
     try:
-        x1, y1, x2, y2 = map(float, texts)
+        x1, y1, x2, y2 = map(read_number, texts)
         if columns.format == "xywh":
             x2, y2 = x1 + x2, y1 + y2
         if not all(map(math.isfinite, (x1, y1, x2, y2))):

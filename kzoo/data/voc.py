@@ -34,6 +34,7 @@ import numpy as np
 
 from kzoo.data.class_names import found_classes, read_lines, written_classes
 from kzoo.data.faults import DataError, Faults, kind_of, refuse
+from kzoo.data.numbers import read_number
 from kzoo.data.orientation import orientation_of_annotation, turn_boxes, turn_size
 from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS, check_picture, read_orientation, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, clip_box, draw_splits
@@ -188,7 +189,7 @@ def _read_box(texts: tuple[str, ...], size: tuple[int, int]) -> tuple[float, flo
     told = f"box ({', '.join(f'{side} {text!r}' for side, text in zip(_SIDES, texts, strict=True))})"
     told = told.replace("'", "")
     try:
-        xmin, ymin, xmax, ymax = (float(text) for text in texts)
+        xmin, ymin, xmax, ymax = map(read_number, texts)
     except ValueError:
         raise DataError(f"{told} is not of numbers; expected four numbers of pixels", "not_numbers") from None
     if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
@@ -233,7 +234,7 @@ def _read_size(root: ElementTree.Element) -> tuple[int, int] | None:
     """(height, width), or None where the annotation does not tell: none or zero, as some tools write it."""
     width, height = _text(root, "size/width"), _text(root, "size/height")
     try:
-        size = int(float(height or 0)), int(float(width or 0))
+        size = int(read_number(height or "0")), int(read_number(width or "0"))
     except (ValueError, OverflowError):
         raise ValueError(f"<size> of width {width!r} and height {height!r}") from None
     return size if all(size) else None

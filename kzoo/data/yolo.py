@@ -14,8 +14,8 @@ called "0", "1", ... up to the highest number that a row has. A row is `class cx
 (`kzoo.data.yolo_labels`), whose box goes around its points. Of rows with key points, which `kpt_shape` in
 data.yaml tells, the box is read. All is in shares of the picture as it is seen.
 
-Where rows are polygons there are masks; then a row that is only a box is a fault for the tasks that are about
-them. For the task "segmentation" the classes are those of pixels: "background", then those of the objects.
+Where more than half of all rows are polygons there are masks; then a row that is only a box is a fault for
+the tasks that are about them. For the task "segmentation" the classes are those of pixels: "background", then those of the objects.
 """
 
 from collections import Counter
@@ -84,7 +84,7 @@ class Yolo:
         if classes and self._pixels:
             classes = object_classes(classes)
         self._objects, self._named = self._choose_classes(spec, layout.named, classes)
-        with_masks = any(one.has_polygons for one in found)
+        with_masks = 2 * sum(one.num_polygons for one in found) > sum(len(one.lines) for one in found)
         names = pixel_classes(self._objects) if self._pixels else self._objects
         splits = {name: len(entries) for name, entries in self._splits.items()}
         self.info = Info(spec, names, splits, ("detection", *(MASKED if with_masks else ())))

@@ -282,6 +282,7 @@ FAULTS = {  # what to spoil, the message, its kind, whether the picture stays
     ),
     "negative": (set_row("-2,5,9,9,cat"), "outside its picture", "outside", True),
     "words": (set_row("left,5,9,9,cat"), r"line 5: box \(x1 left, .*not of four finite", "not_numbers", True),
+    "of Python": (set_row("1_0,5,20,25,cat"), r"box \(x1 1_0, .*not of four finite", "not_numbers", True),
     "NaN": (set_row("nan,5,9,9,cat"), "not of four finite numbers", "not_numbers", True),
     "infinite": (set_row("1,5,9,1e999,cat"), "not of four finite numbers", "not_numbers", True),
     "half a box": (set_row("1,5,,9,cat"), "not of four finite numbers", "not_numbers", True),

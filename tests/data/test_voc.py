@@ -154,6 +154,7 @@ FAULTS = {
     "not a number": (lambda f: f.annotate("p03", [("cat", "nan", 5, 6, 9)]), r"xmin nan.* not finite", True),
     "infinite": (lambda f: f.annotate("p03", [("cat", 1, 5, "inf", 9)]), r"not finite", True),
     "words": (lambda f: f.annotate("p03", [("cat", "left", 5, 6, 9)]), r"xmin left.* not of numbers", True),
+    "of Python": (lambda f: f.annotate("p03", [("cat", 1, 5, "1_0", 9)]), r"xmax 1_0.* not of numbers", True),
     "a side missing": (lambda f: f.annotate("p03", [("cat", "", 5, 6, 9)]), r"not of numbers", True),
     "nameless": (lambda f: f.annotate("p03", [("", 1, 5, 6, 9)]), r"object 1 \(nameless\)", True),
     "listed twice": (lambda f: f.list("train", [*f.names, "p03"]), r"p03 is listed 2 times", True),
