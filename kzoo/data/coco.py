@@ -20,21 +20,21 @@ import math
 import os
 import re
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path, PurePath
+from operator import itemgetter
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import NamedTuple
 
 import numpy as np
 
 from kzoo.classes import CROWD
 from kzoo.data.class_names import check_classes, object_classes, pixel_classes
-from kzoo.data.faults import DataError, Faults, kind_of, shortened
+from kzoo.data.faults import DataError, Faults, kind_of, refuse, shortened
 from kzoo.data.labels import labels_of_masks
 from kzoo.data.orientation import fits, orientation_of_annotation, turn_boxes, turn_mask, turn_size
 from kzoo.data.pictures import MAX_PIXELS, check_picture, read_orientation, read_picture
-from kzoo.data.segmentations import check_segmentation, to_rle
+from kzoo.data.segmentations import check_in_box, check_segmentation, to_rle
 from kzoo.data.source import (
     MASKED,
     Info,
@@ -44,9 +44,10 @@ from kzoo.data.source import (
     clip_box,
     draw_splits,
 )
+from kzoo.data.threads import in_threads
 
 _PREFIX = "instances_"
-_THREADS = 8  # they wait for the disk
+_FEW_PIXELS = 4  # a side of a picture in which a box may well be of one pixel
 _TRIED = 10  # pictures that a folder is looked through for
 
 
@@ -144,20 +145,10 @@ class Coco:
         check_split(self.info, name)
         file, listed = self._files[name], self._pictures[name][part]
         faults = Faults(f'{self.info.spec}, split "{name}"')
-        of_more = len(listed) < len(file.pictures)
-        # Which of the parts of one file they belong to, nobody knows.
-        strays = Faults(f"{self.info.spec}, all of {file.path}") if of_more else faults
-        known = {picture["id"] for picture in file.pictures}
-        for picture, annotations in file.annotations.items():
-            for annotation in annotations if picture not in known else ():
-                told = f"{file.path}, annotation {annotation['id']}: no picture has its image_id"
-                told = f"{told} {shortened(annotation.get('image_id'))}; expected the id of one of `images`"
-                strays.add(f"image_id {picture}", told, "no_picture")
-        if of_more:
-            strays.close(len(file.pictures), strict=strict)
+        self._check_strays(file, strict)
+        self._check_objects(name)
         folder = self._find_folder(name)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(pool.map(partial(_check_picture, folder, self._max_pixels), listed))
+        found = in_threads(partial(_check_picture, folder, self._max_pixels), listed)
         seen, seen_annotations, kept = set(), set(), []
         for picture, one in zip(listed, found, strict=True):
             place = f"{file.path}, image {picture['id']} ({picture['file_name']})"
@@ -183,6 +174,26 @@ class Coco:
             kept.append((one, rows))
         faults.close(len(listed), strict=strict)
         return self._split_of(name, kept)
+
+    def _check_strays(self, file: _File, strict: bool) -> None:
+        """Tells of annotations without a picture: nobody knows how many pictures they are of."""
+        strays = Faults(f"{self.info.spec}, all of {file.path}")
+        known = {picture["id"] for picture in file.pictures}
+        lost = [one for picture in file.annotations.keys() - known for one in file.annotations[picture]]
+        for place, annotation in enumerate(sorted(lost, key=itemgetter("id"))):
+            told = f"{file.path}, annotation {annotation['id']}: no picture has its image_id"
+            told = f"{told} {shortened(annotation.get('image_id'))}; expected the id of one of `images`"
+            strays.add(f"stray {place}", told, "no_picture")
+        strays.close(sum(map(len, file.annotations.values())), strict=strict, noun="annotations")
+
+    def _check_objects(self, name: str) -> None:
+        """Refuses a split without any object for what is about objects."""
+        annotations = self._files[name].annotations
+        of_split = (one for picture in self._pictures[name] for one in annotations.get(picture["id"], ()))
+        if not self._pixels and all(one.get("iscrowd") == 1 for one in of_split):
+            told = f'{self.info.spec}: split="{name}" has no object in any of its pictures'
+            told = f"{told}; expected some in `annotations` of {self._files[name].path}"
+            refuse(name, DataError(told, "no_annotation"))
 
     def _split_of(self, name: str, kept: list[tuple[_Picture, list[_Row]]]) -> Split:
         """A split of pictures and what their annotations tell."""
@@ -234,6 +245,7 @@ class Coco:
         if self._masked:
             try:
                 segmentation = check_segmentation(annotation.get("segmentation"), size)
+                check_in_box(segmentation, box)
             except ValueError as error:
                 raise DataError(str(error), "mask") from None
         return _Row(box, label, bool(crowd), area, segmentation)
@@ -255,11 +267,14 @@ class Coco:
         folders = [folder for folder in self._folders[name] if folder.is_dir()]
         for folder in folders:
             first = [picture["file_name"] for picture in self._pictures[name][:_TRIED]]
-            if any(_is_within(file) and os.path.isfile(folder / file) for file in first):
+            if any(path and os.path.isfile(path) for path in map(partial(_path_within, folder), first)):
                 return folder
+        wanted = self._pictures[name][0]["file_name"]
+        if PureWindowsPath(wanted).root:
+            wanted = f"paths in `images` that start from their folder, or lead into it, not {wanted},"
         raise DataError(
             f'{self.info.spec}: the pictures of split="{name}" are not to be found; expected '
-            f"{self._pictures[name][0]['file_name']} in {' or '.join(map(str, self._folders[name]))}",
+            f"{wanted} in {' or '.join(map(str, self._folders[name]))}",
             "missing",
         )
 
@@ -278,21 +293,22 @@ def _find_files(spec: str, directory: Path) -> list[Path]:
 def _check_picture(folder: Path, max_pixels: int, picture: dict) -> _Picture | DataError:
     """A picture, or what is wrong with it."""
     name = picture["file_name"]
-    if not _is_within(name):
+    path = _path_within(folder, name)
+    if path is None:
         return DataError(f"file_name {name!r} leads out of {folder}; expected a path within it", "missing")
     told = picture.get("height") or None, picture.get("width") or None  # 0 is how some tools write nothing
     try:
-        height, width = size = check_picture(folder / name, max_pixels=max_pixels)
+        height, width = size = check_picture(path, max_pixels=max_pixels)
         if fits(told, size):
-            return _Picture(folder / name, size, 1)
-        orientation = orientation_of_annotation(told, size, read_orientation(folder / name))
+            return _Picture(path, size, 1)
+        orientation = orientation_of_annotation(told, size, read_orientation(path))
     except DataError as error:
         return error
     if not fits(told, turn_size(size, orientation)):
         found = " x ".join(shortened(one or real) for one, real in ((told[1], width), (told[0], height)))
-        expected = f"{width} x {height}, the size of {folder / name}"
+        expected = f"{width} x {height}, the size of {path}"
         return DataError(f"says that its picture is {found}; expected {expected}", "size")
-    return _Picture(folder / name, size, orientation)
+    return _Picture(path, size, orientation)
 
 
 def _read_box(found: object, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -360,6 +376,7 @@ def _parse_version(path: Path, modified: int, size: int) -> _File:
     if len(classes) < len(categories):
         ids = [category["id"] for category in categories]
         raise DataError(f"{path}: `categories` have the ids {shortened(ids)}; expected each id once")
+    _refuse_shares(path, found["images"], found["annotations"])
     annotations = defaultdict(list)
     for annotation in found["annotations"]:
         picture = annotation.get("image_id")
@@ -367,12 +384,34 @@ def _parse_version(path: Path, modified: int, size: int) -> _File:
     return _File(path, classes, found["images"], dict(annotations))
 
 
+def _refuse_shares(path: Path, pictures: list[dict], annotations: list[dict]) -> None:
+    """Refuses boxes of which most lie within the first pixel, as shares of a picture do."""
+    boxes = [one["bbox"] for one in annotations if one.get("bbox")]
+    within = [box for box in boxes if isinstance(box, list) and len(box) == 4 and _is_within_a_pixel(box)]
+    sides = [max(map(_number, (one.get("width"), one.get("height")))) for one in pictures]
+    if 2 * len(within) > len(boxes) and not all(side <= _FEW_PIXELS for side in sides):
+        told = f"{path}: {len(within)} of {len(boxes)} boxes reach no farther than pixel 1, as {within[0]}"
+        raise DataError(f"{told}; expected pixels, not shares of the picture")
+
+
+def _is_within_a_pixel(box: list) -> bool:
+    if not _number(box[2]) <= 1:  # as of nearly all that are in pixels
+        return False
+    x, y, width, height = map(_number, box)
+    return x >= 0 and y >= 0 and width > 0 and height > 0 and max(x + width, y + height) <= 1.001
+
+
 def _is_text(found: object) -> bool:
     """Whether it is a name that files and messages can have."""
     return isinstance(found, str) and re.fullmatch("[^\0\ud800-\udfff]+", found) is not None
 
 
-def _is_within(name: str) -> bool:
-    """Whether a path stays within the folder that it starts from."""
-    path = PurePath(name)
-    return not path.is_absolute() and ".." not in path.parts
+def _path_within(folder: Path, name: str) -> Path | None:
+    """The path that a file calls by this name, None if it leads out of the folder."""
+    path = PurePath(name.replace("\\", "/"))  # as Windows sets folders apart
+    if ".." in path.parts:
+        return None
+    if not path.is_absolute():
+        return folder / path
+    whole = os.path.abspath(folder)
+    return folder / path.relative_to(whole) if path.is_relative_to(whole) else None
