@@ -25,21 +25,20 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
+from tensorflow_datasets.core.utils import tqdm_utils
 
 from kzoo.classes import CROWD
 from kzoo.data.faults import DataError
 from kzoo.data.pairs import IGNORED
 from kzoo.data.pictures import open_picture, turn_left
+from kzoo.data.progress import progress_bar
 from kzoo.data.source import MAX_PIXELS, Source, Split, open_source, open_split
 from kzoo.data.tfds_features import AREA, COUNTS, IMAGE, LABEL, PIXELS
 from kzoo.data.tfds_features import CROWD as IS_CROWD
+from kzoo.tasks import most_detailed
 
 VERSION = "1.0.0"
 _FILE_NAME = "image/filename"  # as TFDS has it of COCO and VOC
-# The tasks in the order of how much their annotations tell.
-_BY_DETAIL = ("instance_segmentation", "detection", "segmentation", "box_regression", "classification")
 _KEPT = {"JPEG": ("L", "RGB"), "MPO": ("L", "RGB"), "PNG": ("L", "RGB", "P")}  # modes that TensorFlow knows
 
 
@@ -86,8 +85,7 @@ def convert(
     directory = Path(directory).expanduser()
     _check_name(name, directory)
     if task is None:
-        tasks = open_source(spec, classes=classes, max_pixels=max_pixels).info.tasks
-        task = next(one for one in _BY_DETAIL if one in tasks)
+        task = most_detailed(open_source(spec, classes=classes, max_pixels=max_pixels).info.tasks)
     source = open_source(spec, task=task, classes=classes, max_pixels=max_pixels)
     if splits is not None:
         _check_splits(spec, splits)
@@ -99,7 +97,7 @@ def convert(
     features, example = _layout(source, task, opened)
     total = sum(map(len, opened.values()))
     with (
-        _progress(f"{spec} to {name}", total) as advance,
+        progress_bar(f"{spec} to {name}", total) as advance,
         _bars_off(),
         tempfile.TemporaryDirectory() as empty,
     ):
@@ -242,19 +240,11 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 @contextlib.contextmanager
-def _progress(told: str, total: int) -> Iterator[Callable[[], None]]:
-    """A function to call after each picture; a bar is shown where stderr is a terminal."""
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(told, total=total)
-        yield partial(progress.advance, task)
-
-
-@contextlib.contextmanager
 def _bars_off() -> Iterator[None]:
     """Without TFDS's own bars, which know no totals."""
+    shown = not isinstance(tqdm_utils.tqdm(disable=True), tqdm_utils.EmptyTqdm)
     tfds.disable_progress_bar()
     try:
         yield
     finally:
-        tfds.enable_progress_bar()
+        tfds.display_progress_bar(shown)

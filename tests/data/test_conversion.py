@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core.utils import tqdm_utils
 
 import kzoo.data
 from kzoo.data.faults import DataError
@@ -284,17 +285,45 @@ def test_the_command(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "message", "status"),
     [
-        (["--to", "coco:drawn"], "--to 'coco:drawn': expected tfds:NAME"),
-        (["--to", "tfds:"], "expected tfds:NAME"),
-        (["--to", "tfds:drawn", "--task", "detektion"], 'Nearest: "detection"'),
-        (["--to", "tfds:drawn", "--splits", "a=train", "a=val"], "a name is there twice"),
-        (["--to", "tfds:drawn", "--splits", "trian"], 'split="trian": unknown'),
+        (["--to", "coco:drawn"], "--to 'coco:drawn': expected tfds:NAME", 2),
+        (["--to", "tfds:"], "expected tfds:NAME", 2),
+        (["--to", "tfds:drawn", "--task", "detektion"], 'Nearest: "detection"', 2),
+        (["--to", "tfds:drawn", "--splits", "a=train", "a=val"], "a name is there twice", 2),
+        (["--to", "tfds:drawn", "--classes", "star", "star"], "repeats 'star'", 2),
+        (["--to", "tfds:drawn", "--max-pixels", "0"], "max_pixels=0", 2),
+        (["--to", "tfds:drawn", "--splits", "trian"], 'split="trian": unknown', 1),
     ],
 )
-def test_the_command_refuses(tmp_path, capsys, options, message):
+def test_the_command_refuses(tmp_path, capsys, options, message, status):
     with pytest.raises(SystemExit) as raised:
         main(["convert", "shapes", "--output", str(tmp_path), *options])
-    assert raised.value.code == 1
+    assert raised.value.code == status
     assert message in capsys.readouterr().err
+
+
+def test_the_command_hands_on_how_data_is_read(tmp_path, capsys):
+    for number in range(20):
+        path = tmp_path / "data/train" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9) if number == 3 else (4, 4)).save(path)
+    options = ["--classes", "dog", "cat", "cow", "--max-pixels", "80"]
+    with pytest.warns(UserWarning, match="3.png: a picture of 9 x 9 pixels"):
+        kzoo.data.convert(f"folder:{tmp_path}/data", "first", tmp_path / "sets", max_pixels=80)
+    main(
+        ["convert", f"folder:{tmp_path}/data", "--to", "tfds:mine", "--output", f"{tmp_path}/sets", *options]
+    )
+    assert "3.png: a picture of 9 x 9 pixels" in capsys.readouterr().err
+    info = kzoo.data.info(f"tfds:{tmp_path}/sets/mine")
+    assert (info.classes, info.splits) == (("dog", "cat", "cow"), {"train": 19})
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_bars_of_tfds_are_as_they_were(tmp_path, shown):
+    tfds.display_progress_bar(shown)
+    try:
+        kzoo.data.convert("shapes", "drawn", tmp_path, splits={"train": "train[:1]"})
+        assert isinstance(tqdm_utils.tqdm(disable=True), tqdm_utils.EmptyTqdm) is not shown
+    finally:
+        tfds.enable_progress_bar()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kzoo.data import check as check_module
-from kzoo.data import shapes
-from kzoo.data.check import check
+import kzoo.data
+from kzoo.data import checking, shapes
+from kzoo.data.checking import check
 from kzoo.data.faults import KINDS, DataError
 from kzoo.data.report import NOTICES
 from kzoo.data.source import open_source
@@ -475,8 +475,19 @@ def test_reading_stops_at_once_and_keeps_no_thread(voc, monkeypatch):
         read.append(index)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(check_module, "_look", look)
-    monkeypatch.setattr(check_module, "_AHEAD", 2)
+    monkeypatch.setattr(checking, "_look", look)
+    monkeypatch.setattr(checking, "_AHEAD", 2)
     with pytest.raises(KeyboardInterrupt):
         check(voc.spec)
     assert len(read) <= 3
+
+
+def test_it_is_a_function_of_the_package(voc):
+    assert kzoo.data.check(voc.spec).faults == []
+
+
+def test_classes_and_the_most_pixels_are_the_callers(voc):
+    Image.new("RGB", (50, 30)).save(voc.picture("p03"))
+    assert check(voc.spec, classes=["dog", "cat"]).info.classes == ("dog", "cat")
+    assert kinds(check(voc.spec, max_pixels=WIDTH * HEIGHT).faults) == ["too_large"]
+    assert "unknown_class" in kinds(check(voc.spec, classes=["dog"]).faults)
