@@ -159,9 +159,9 @@ class Csv:
             name = self._rows.names[self._rows.labels[row]]
             told = f"{self._file}, line {self._rows.lines[row]} (the classes are from {self._classes.origin})"
             try:
-                check_name(told, "class", name, self._classes.names)
+                check_name(told, "class", name, self._classes.names, "unknown_class")
             except DataError as error:
-                refuse(path, DataError(str(error), "unknown_class"))
+                refuse(path, error)
         return rows[labels_of_rows[rows] >= 0]
 
     def _boxes_within(

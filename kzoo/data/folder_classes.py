@@ -1,17 +1,15 @@
 """Pictures that lie in a folder for each class, behind `"folder:DIR"` (`kzoo.data.folder`)."""
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from kzoo.data.faults import DataError, Faults, refuse
 from kzoo.data.folder import SPLITS, Names, files, folders, in_order, is_picture, natural
-from kzoo.data.pictures import MAX_PIXELS, check_picture, read_picture
+from kzoo.data.pictures import MAX_PIXELS, read_picture
+from kzoo.data.sizes import picture_size, picture_sizes
 from kzoo.data.source import Info, Split, check_name, check_split, draw_splits
 
-_THREADS = 8  # they wait for the disk
 _LAYOUT = "DIR/SPLIT/CLASS/* or DIR/CLASS/*"
 
 
@@ -54,8 +52,7 @@ class FolderClasses:
         """The faultless pictures of one split, or of a part of its list."""
         check_split(self.info, name)
         listed = self._splits[name][part]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            sizes = list(pool.map(partial(_check, max_pixels=self._max_pixels), listed))
+        sizes = picture_sizes(listed, max_pixels=self._max_pixels)
         faults = Faults(f'{self.info.spec}, split "{name}"')
         kept = []
         for path, size in zip(listed, sizes, strict=True):
@@ -78,18 +75,14 @@ class FolderClasses:
     def _check_folders(self, missing: set[Path]) -> None:
         """Refuses a folder of which no picture is left, unless there are whole ones in other splits."""
         for folder in sorted(missing):
-            if not any(isinstance(_check(path, self._max_pixels), tuple) for path in files(folder)):
+            if not any(_can_be_read(path, self._max_pixels) for path in files(folder)):
                 told = f"{self.info.spec}: no picture of {folder} can be read"
                 error = DataError(f"{told}; expected one at least, or no such folder", "unreadable")
                 refuse(str(folder), error)
 
 
-def _check(path: Path, max_pixels: int) -> tuple[int, int] | DataError:
-    """(height, width) of a picture, or what is wrong with it."""
-    try:
-        return check_picture(path, max_pixels=max_pixels)
-    except DataError as error:
-        return error
+def _can_be_read(path: Path, max_pixels: int) -> bool:
+    return not isinstance(picture_size(path, max_pixels=max_pixels), DataError)
 
 
 def _classes_of(spec: str, directory: Path, max_pixels: int) -> dict[str, list[Path]]:
@@ -98,7 +91,7 @@ def _classes_of(spec: str, directory: Path, max_pixels: int) -> dict[str, list[P
     if not by_class:
         raise DataError(f"{spec}: there is no folder of a class in {directory}; expected {_LAYOUT}")
     for name, paths in by_class.items():
-        if not any(is_picture(path) or isinstance(_check(path, max_pixels), tuple) for path in paths):
+        if not any(is_picture(path) or _can_be_read(path, max_pixels) for path in paths):
             raise DataError(f"{spec}: there is no picture in {directory / name}; expected those of its class")
     return by_class
 

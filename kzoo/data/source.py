@@ -196,12 +196,13 @@ def _place(told: str, end: str | None, count: int) -> int | None:
     return (share * count + 50) // 100
 
 
-def check_name(where: str, argument: str, value: object, known: Iterable[str]) -> None:
-    """Raises a DataError that offers the nearest names unless `value` is one of the known ones."""
+def check_name(
+    where: str, argument: str, value: object, known: Iterable[str], kind: str = "annotation"
+) -> None:
+    """Raises a DataError of this kind, with the nearest names, unless `value` is one of the known ones."""
     try:
         check_choice(argument, value, known)
     except ValueError as error:
-        kind = "unknown_class" if argument == "class" else "annotation"
         raise DataError(f"{where}: {error}", kind) from None
 
 

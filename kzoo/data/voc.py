@@ -25,7 +25,6 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -38,11 +37,11 @@ from kzoo.data.numbers import read_number
 from kzoo.data.orientation import orientation_of_annotation, turn_boxes, turn_size
 from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS, check_picture, read_orientation, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, clip_box, draw_splits
+from kzoo.data.threads import in_threads
 
 LABELS = "SegmentationClass"  # the folder of label pictures
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
-_THREADS = 8  # they wait for the disk
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,7 @@ class Voc:
         folder, paths = first_folder(directory / "Annotations", directory), find_annotations(directory)
         if not paths:
             raise DataError(f"{spec}: there is no annotation in {folder}; expected files NAME.xml")
-        with ThreadPoolExecutor(_THREADS) as pool:
-            self._annotations = {one.path.stem: one for one in pool.map(_parse, paths)}
+        self._annotations = {one.path.stem: one for one in in_threads(_parse, paths)}
         self._annotation_folder = folder
         self._picture_folder = first_folder(directory / "JPEGImages", directory)
         self._ids = read_splits(directory / "ImageSets" / "Main") or draw_splits(self._annotations)
@@ -103,8 +101,7 @@ class Voc:
                 told = f"{picture} is listed {times} times in the split {name}; expected once"
                 faults.add(picture, told, "duplicate")
         index = index_pictures(self._picture_folder)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(pool.map(lambda picture: self._find_picture(picture, index), ids))
+        found = in_threads(lambda picture: self._find_picture(picture, index), ids)
         paths, sizes, boxes, classes = [], [], [], []
         for picture, one in zip(ids, found, strict=True):
             if picture in self._annotations:
@@ -160,7 +157,7 @@ class Voc:
             if name and name not in self.info.classes:
                 place = f"{annotation.path}, object {number} (the classes are from {self._classes_from})"
                 try:
-                    check_name(place, "class", name, self.info.classes)
+                    check_name(place, "class", name, self.info.classes, "unknown_class")
                 except DataError as error:
                     refuse(picture, error)
 

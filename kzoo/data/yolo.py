@@ -15,7 +15,8 @@ called "0", "1", ... up to the highest number that a row has. A row is `class cx
 data.yaml tells, the box is read. All is in shares of the picture as it is seen.
 
 Where more than half of all rows are polygons there are masks; then a row that is only a box is a fault for
-the tasks that are about them. For the task "segmentation" the classes are those of pixels: "background", then those of the objects.
+the tasks that are about them. For the task "segmentation" the classes are those of pixels: "background", then
+those of the objects.
 """
 
 from collections import Counter

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kzoo.data.faults import DataError
-from kzoo.data.source import Info, Split, check_split, open_source, open_split
+from kzoo.data.source import Info, Split, check_name, check_split, open_source, open_split
 
 
 def test_shapes_open():
@@ -171,3 +171,10 @@ def test_sources_need_no_tensorflow():
     )
     folder = sys.modules["kzoo.data.source"].__file__.rsplit("source", 1)[0]
     assert subprocess.run([sys.executable, "-c", code, folder]).returncode == 0
+
+
+@pytest.mark.parametrize(("kind", "expected"), [((), "annotation"), (("unknown_class",), "unknown_class")])
+def test_whose_name_is_unknown_tells_what_kind_of_fault_it_is(kind, expected):
+    with pytest.raises(DataError, match='here: class="dgo": unknown. Nearest: "dog"') as raised:
+        check_name("here", "class", "dgo", ["dog"], *kind)
+    assert raised.value.kind == expected
