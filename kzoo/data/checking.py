@@ -11,12 +11,13 @@ import numpy as np
 
 from kzoo.data.damage import find_damage
 from kzoo.data.faults import DataError, collected
-from kzoo.data.findings import find_copies, find_rare, find_tiny, find_unions, find_unlisted, is_faulty
+from kzoo.data.findings import find_copies, find_rare, find_tiny, find_unlisted, is_faulty
 from kzoo.data.pictures import MAX_PIXELS, read_orientation
 from kzoo.data.progress import progress_bar
 from kzoo.data.report import Finding, Report
 from kzoo.data.source import MASKED, Source, Split, open_source
 from kzoo.data.tally import Tally, tally
+from kzoo.data.unions import find_unions
 from kzoo.tasks import most_detailed
 
 _THREADS = os.cpu_count() or 1

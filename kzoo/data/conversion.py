@@ -17,6 +17,7 @@ Pictures stay in their order, so that slices of the set are those of the data.
 import contextlib
 import io
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -35,6 +36,7 @@ from kzoo.data.progress import progress_bar
 from kzoo.data.source import MAX_PIXELS, Source, Split, open_source, open_split
 from kzoo.data.tfds_features import AREA, COUNTS, IMAGE, LABEL, PIXELS
 from kzoo.data.tfds_features import CROWD as IS_CROWD
+from kzoo.data.unions import find_unions
 from kzoo.tasks import most_detailed
 
 VERSION = "1.0.0"
@@ -65,8 +67,8 @@ def convert(
         task: what of the data is written. None: instances with masks if it has them, or else boxes, the
             classes of pixels, or of pictures.
         splits: the new name of each split, and what it is in the data, as in
-            {"train": "all[:24]", "val": "all[24:]"}. None: all of them as they are called, but for those of
-            which every picture is in others too, such as "all": TFDS takes "all" and "train+val" anyway.
+            {"train": "all[:24]", "val": "all[24:]"}. None: all of them as they are called, but for those that
+            others make up, such as "all": TFDS takes "all" and "train+val" anyway. stderr is told of them.
         classes: names in the order of their numbers. None: those that the data has.
         strict: whether a single fault in the data is an error.
         max_pixels: the most that a picture may have.
@@ -92,7 +94,8 @@ def convert(
         opened = {new: open_split(source, text, strict=strict) for new, text in splits.items()}
     else:
         there = [name for name, count in source.info.splits.items() if count]
-        opened = _own_pictures({name: open_split(source, name, strict=strict) for name in there})
+        opened = {name: open_split(source, name, strict=strict) for name in there}
+        opened = _without_unions(spec, opened)
         _check_splits(spec, opened)
     features, example = _layout(source, task, opened)
     total = sum(map(len, opened.values()))
@@ -143,14 +146,13 @@ def _check_name(name: str, directory: Path) -> None:
         raise DataError(f"{directory / name} is there already; expected another name or directory")
 
 
-def _own_pictures(splits: Mapping[str, Split]) -> dict[str, Split]:
-    """The splits but for those of which all pictures are in others, largest first: "all", and "trainval"."""
-    kept = dict(splits)
-    for name in sorted(splits, key=lambda name: -len(splits[name])):
-        others = {picture for other, split in kept.items() if other != name for picture in split.names}
-        if others.issuperset(splits[name].names):
-            del kept[name]
-    return kept
+def _without_unions(spec: str, splits: Mapping[str, Split]) -> dict[str, Split]:
+    """The splits but for those that others make up, of which stderr is told."""
+    unions = find_unions({name: frozenset(split.names) for name, split in splits.items()})
+    for name, parts in unions.items():
+        made_up_of = ", ".join(map(repr, parts))
+        print(f"{spec}: the split {name!r} is made up of {made_up_of}: not written again", file=sys.stderr)
+    return {name: split for name, split in splits.items() if name not in unions}
 
 
 def _check_splits(spec: str, wanted: Collection[str]) -> None:

@@ -229,6 +229,15 @@ def test_a_split_within_another_is_no_part_of_it(voc):
     assert kinds(report.faults) == ["two_splits"] * 8
 
 
+def test_val_and_test_that_make_up_train_are_no_parts_of_it_either(voc):
+    voc.list("train", voc.names)
+    voc.list("val", voc.names[:10])
+    voc.list("test", voc.names[10:])
+    report = check(voc.spec)
+    assert report.unions == {}
+    assert kinds(report.faults) == ["two_splits"] * 24
+
+
 def test_drawn_splits_of_few_pictures(tmp_path):
     voc = Voc(tmp_path)
     for name in voc.names[1:]:
@@ -288,6 +297,13 @@ def test_a_notice_is_no_fault(voc, kind, plant, told):
     [notice] = [notice for notice in report.notices if notice.kind == kind and told in notice.told]
     assert NOTICES[kind] in report.as_text()
     assert notice.told in report.as_text()
+
+
+def test_a_single_object_is_no_plural(voc):
+    voc.annotate("p03", label="dog")
+    assert [notice.told for notice in check(voc.spec).notices if notice.kind == "rare_class"] == [
+        "dog: 1 object in all splits"
+    ]
 
 
 def test_a_picture_whose_boxes_are_faulty_is_not_called_empty(voc):

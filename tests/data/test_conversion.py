@@ -182,7 +182,22 @@ def test_splits_that_are_others_together_are_not_written(tmp_path):
     equal(spec, "trainval", "detection", f"tfds:{tmp_path}/sets/whole", "trainval")
     same = write_voc(tmp_path / "same", {"first": "ab", "second": "ab"})
     kzoo.data.convert(same, "same", tmp_path / "sets")
-    assert list(kzoo.data.info(f"tfds:{tmp_path}/sets/same").splits.values()) == [2]
+    assert kzoo.data.info(f"tfds:{tmp_path}/sets/same").splits == {"first": 2, "second": 2}
+
+
+def test_splits_that_are_not_written_are_told(tmp_path, capsys):
+    spec = write_voc(tmp_path / "data", {"train": "abc", "val": "de", "trainval": "abcde"})
+    kzoo.data.convert(spec, "mine", tmp_path / "sets")
+    assert f"{spec}: the split 'trainval' is made up of 'train', 'val'" in capsys.readouterr().err
+    kzoo.data.convert(spec, "some", tmp_path / "sets", splits={"trainval": "trainval", "val": "val"})
+    assert "made up" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("val", ["abc", "ab"])
+def test_train_and_val_are_written_whatever_they_share(tmp_path, val):
+    spec = write_voc(tmp_path / "data", {"train": "abc", "val": val})
+    kzoo.data.convert(spec, "mine", tmp_path / "sets")
+    assert kzoo.data.info(f"tfds:{tmp_path}/sets").splits == {"train": 3, "val": len(val)}
 
 
 def test_all_splits_but_all_are_written(tmp_path):
