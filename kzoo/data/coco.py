@@ -3,9 +3,18 @@
     DIR/instances_SPLIT.json         or DIR/annotations/instances_SPLIT.json
     DIR/SPLIT/FILE_NAME              or in DIR/images/SPLIT, DIR/images or DIR
 
+or, as Roboflow exports it, where the split "val" may be called "valid",
+
+    DIR/SPLIT/_annotations.coco.json
+    DIR/SPLIT/FILE_NAME
+
 Of a single file a tenth of the pictures each is drawn for "val" and "test", the rest is "train"; and there is
 "all". The classes are the categories in the order of their ids. Masks are polygons or run lengths, compressed
 or not. Boxes are read as they are written, [x, y, width, height] of the object's borders.
+
+File names start from their folder, with either kind of slash, or are absolute and lie in it. More than a
+tenth of all annotations without their picture is an error, as is a split without any object unless the task
+is about pixels, and boxes of which most are shares of a picture.
 
 A region with `iscrowd` 1 holds objects that nobody told apart: its class is `CROWD`, behind the objects of
 its picture. A picture without annotations is one of ground alone. Where the size that is told is that of a
@@ -31,6 +40,7 @@ import numpy as np
 from kzoo.classes import CROWD
 from kzoo.data.class_names import check_classes, object_classes, pixel_classes
 from kzoo.data.faults import DataError, Faults, kind_of, refuse, shortened
+from kzoo.data.folder import in_order, split_of_folder
 from kzoo.data.labels import labels_of_masks
 from kzoo.data.orientation import fits, orientation_of_annotation, turn_boxes, turn_mask, turn_size
 from kzoo.data.pictures import MAX_PIXELS, check_picture, read_orientation, read_picture
@@ -47,6 +57,7 @@ from kzoo.data.source import (
 from kzoo.data.threads import in_threads
 
 _PREFIX = "instances_"
+_ROBOFLOW = "_annotations.coco.json"  # in each folder of pictures
 _FEW_PIXELS = 4  # a side of a picture in which a box may well be of one pixel
 _TRIED = 10  # pictures that a folder is looked through for
 
@@ -109,6 +120,8 @@ class Coco:
         self._files: dict[str, _File] = {}  # by split
         self._pictures: dict[str, list[dict]] = {}  # by split
         self._folders: dict[str, list[Path]] = {}  # by split: where its pictures may be
+        if file is None and (directory / _ROBOFLOW).is_file():
+            file = directory / _ROBOFLOW  # one of its splits alone
         if file is not None:
             parsed = _parse(file)
             if not parsed.pictures:
@@ -121,12 +134,10 @@ class Coco:
                 self._pictures[name] = [picture for file_name in drawn for picture in by_name[file_name]]
                 self._folders[name] = [directory]
         else:
-            for path in _find_files(spec, directory):
-                name = path.stem.removeprefix(_PREFIX)
+            for name, (path, places) in _find_files(spec, directory).items():
                 self._files[name] = _parse(path)
                 self._pictures[name] = self._files[name].pictures
-                images = directory / "images"
-                self._folders[name] = [directory / name, images / name, images, directory]
+                self._folders[name] = places
         found = self._agreed_classes()
         if classes and self._pixels:
             classes = object_classes(classes)
@@ -279,14 +290,25 @@ class Coco:
         )
 
 
-def _find_files(spec: str, directory: Path) -> list[Path]:
+def _find_files(spec: str, directory: Path) -> dict[str, tuple[Path, list[Path]]]:
+    """The file of each split, and where its pictures may be."""
+    images = directory / "images"
     for folder in (directory, directory / "annotations"):
-        paths = sorted(folder.glob(f"{_PREFIX}?*.json"))
-        if paths:
-            return paths
+        named = {path.stem.removeprefix(_PREFIX): path for path in sorted(folder.glob(f"{_PREFIX}?*.json"))}
+        if named:
+            return {
+                name: (path, [directory / name, images / name, images, directory])
+                for name, path in named.items()
+            }
+    found = {split_of_folder(path.parent): (path, [path.parent]) for path in directory.glob(f"*/{_ROBOFLOW}")}
+    if found:
+        return in_order(found)
+    others = [path for folder in (directory, directory / "annotations") for path in folder.glob("*.json")]
+    offered = f"'coco:{min(others)},IMAGE_DIR'" if others else "'coco:INSTANCES.json,IMAGE_DIR'"
     raise DataError(
-        f"{spec}: there is no {_PREFIX}SPLIT.json in {directory} or {directory / 'annotations'}; "
-        "expected one for each split, such as instances_train.json"
+        f"{spec}: there is no {_PREFIX}SPLIT.json in {directory} or {directory / 'annotations'}, and no "
+        f"SPLIT/{_ROBOFLOW}; expected one for each split, such as instances_train.json, or one file alone "
+        f"as {offered}"
     )
 
 

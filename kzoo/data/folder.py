@@ -10,6 +10,9 @@ Pairs of pictures and label pictures of the same name (`kzoo.data.folder_pairs`)
     DIR/SPLIT/image/NAME.*           and DIR/SPLIT/label/NAME.*
     DIR/image/NAME.*                 and DIR/label/NAME.*: splits are drawn
 
+The two folders may also be called images, img or imgs, and labels, mask or masks, where most of the label
+pictures have a picture of their name.
+
 Options of pairs stand behind commas: `"folder:DIR,image=raw,label=masks,values=0:0+255:1"`.
 """
 
@@ -25,6 +28,7 @@ from kzoo.data.source import Source
 from kzoo.data.spec_options import read_options
 
 _OPTIONS = ("image", "label", "values")
+_PAIRS = ("image", "images", "img", "imgs"), ("label", "labels", "mask", "masks")
 SPLITS = ("train", "val", "test")  # what splits are called, in their order; there may be others
 _LITTER = ("thumbs.db", "desktop.ini")  # what file managers leave behind
 
@@ -70,6 +74,8 @@ def open_folder(
     named = Names(classes, "classes=") if classes else written and Names(written[0], str(written[1]))
     image, label = options.get("image", "image"), options.get("label", "label")
     places = [directory, *folders(directory)]
+    if not options:
+        image, label = _names_of_pair(places) or (image, label)
     if options or any(os.path.isdir(place / side) for place in places for side in (image, label)):
         return FolderPairs(spec, directory, image, label, options.get("values"), named, max_pixels)
     if task == "segmentation":
@@ -81,8 +87,25 @@ def open_folder(
     return FolderClasses(spec, directory, named, max_pixels)
 
 
+def _names_of_pair(places: list[Path]) -> tuple[str, str] | None:
+    """What the folders of pictures and of label pictures are called, if they are called as most are.
+
+    They are it where one folder of each is there, and most label pictures have a picture of their name.
+    """
+    found = set()
+    for place in places:
+        images, labels = ([path for path in folders(place) if path.name in names] for names in _PAIRS)
+        if len(images) == len(labels) == 1:
+            of_pictures, of_labels = (
+                {path.stem for path in files(folder) if is_picture(path)} for folder in (*images, *labels)
+            )
+            if of_labels and 2 * len(of_pictures & of_labels) > len(of_labels):
+                found.add((images[0].name, labels[0].name))
+    return found.pop() if len(found) == 1 else None
+
+
 def folders(directory: Path) -> list[Path]:
-    """The folders in a directory but hidden ones, by name."""
+    """The folders in a directory but hidden ones and litter, by name."""
     return sorted((path for path in _seen(directory) if path.is_dir()), key=lambda path: natural(path.name))
 
 
@@ -93,7 +116,7 @@ def files(directory: Path) -> list[Path]:
 
 
 def _seen(directory: Path) -> list[Path]:
-    return [path for path in directory.iterdir() if not path.name.startswith(".")]
+    return [path for path in directory.iterdir() if not path.name.startswith((".", "__MACOSX"))]
 
 
 def is_picture(path: Path) -> bool:
@@ -106,6 +129,11 @@ def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
     parts = re.split(r"(\d+)", name, flags=re.ASCII)  # text and digits by turns
     parts[1::2] = map(by_value, parts[1::2])
     return parts, name
+
+
+def split_of_folder(folder: Path) -> str:
+    """What the split of a folder is called, which Roboflow and others call "valid" where it is "val"."""
+    return "val" if folder.name == "valid" and not (folder.parent / "val").exists() else folder.name
 
 
 def in_order(splits: dict) -> dict:

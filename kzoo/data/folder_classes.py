@@ -37,13 +37,15 @@ class FolderClasses:
             there = in_order({path.name: _classes_of(spec, path, max_pixels) for path in found})
             splits = {name: _alternating(by_class) for name, by_class in there.items()}
         else:
+            found = [directory]
             there = {directory.name: _classes_of(spec, directory, max_pixels)}
             splits = _drawn(there[directory.name])
         self._splits = splits
+        self._empty = [path for part in found for path in folders(part) if not files(path)]
         classes = named.names if named else _agreed(spec, there)
-        for by_class in there.values() if named else ():
-            for name, paths in by_class.items():
-                check_name(f"{paths[0].parent} (the classes are from {named.origin})", "class", name, classes)
+        for part in found if named else ():
+            for name in there[part.name]:
+                check_name(f"{part / name} (the classes are from {named.origin})", "class", name, classes)
         counts = {name: len(paths) for name, paths in splits.items()}
         self.info = Info(spec, classes, counts, ("classification",))
         self.max_objects = 1
@@ -51,6 +53,7 @@ class FolderClasses:
     def split(self, name: str, *, strict: bool = False, part: slice = slice(None)) -> Split:
         """The faultless pictures of one split, or of a part of its list."""
         check_split(self.info, name)
+        self._tell_empty(strict)
         listed = self._splits[name][part]
         sizes = picture_sizes(listed, max_pixels=self._max_pixels)
         faults = Faults(f'{self.info.spec}, split "{name}"')
@@ -72,6 +75,14 @@ class FolderClasses:
             read=lambda index: read_picture(kept[index][0], max_pixels=self._max_pixels),
         )
 
+    def _tell_empty(self, strict: bool) -> None:
+        """Tells of the classes without any picture: no split of drawn ones has them more than another."""
+        faults = Faults(f"{self.info.spec}, all folders")
+        for folder in self._empty:
+            told = f"there is nothing in {folder}; expected pictures of its class, or no such folder"
+            faults.add(str(folder), told, "missing")
+        faults.close(len({path for paths in self._splits.values() for path in paths}), strict=strict)
+
     def _check_folders(self, missing: set[Path]) -> None:
         """Refuses a folder of which no picture is left, unless there are whole ones in other splits."""
         for folder in sorted(missing):
@@ -90,8 +101,10 @@ def _classes_of(spec: str, directory: Path, max_pixels: int) -> dict[str, list[P
     by_class = {path.name: files(path) for path in folders(directory)}
     if not by_class:
         raise DataError(f"{spec}: there is no folder of a class in {directory}; expected {_LAYOUT}")
+    if not any(by_class.values()):
+        raise DataError(f"{spec}: there is no picture in the folders of {directory}; expected {_LAYOUT}")
     for name, paths in by_class.items():
-        if not any(is_picture(path) or _can_be_read(path, max_pixels) for path in paths):
+        if paths and not any(is_picture(path) or _can_be_read(path, max_pixels) for path in paths):
             raise DataError(f"{spec}: there is no picture in {directory / name}; expected those of its class")
     return by_class
 

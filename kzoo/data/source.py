@@ -126,9 +126,8 @@ def open_source(
     if not isinstance(spec, str):
         raise DataError(f"the data must be named by text such as 'shapes' or 'voc:DIR', got {spec!r}")
     scheme, _, where = spec.partition(":")
-    if spec and scheme not in _SCHEMES and os.path.isdir(spec):
-        kinds = f"'folder:{spec}', 'voc:{spec}', 'coco:{spec}' or 'yolo:{spec}'"
-        raise DataError(f"data {spec!r} is a directory; of which kind? Write {kinds}")
+    if scheme not in _SCHEMES:
+        _refuse_bare(spec)
     check_name(f"data {spec!r}", "kind of data", scheme, _SCHEMES)
     if task is not None:
         check_name(spec, "task", task, TASKS)
@@ -143,6 +142,25 @@ def open_source(
         count = len(source.info.classes)
         raise DataError(f"{spec}: {count} classes of pixels; expected no more than {MOST_PIXEL_CLASSES}")
     return source
+
+
+def _refuse_bare(spec: str) -> None:
+    """Refuses a path without its kind: it says what to write."""
+    if spec and os.path.isdir(os.path.expanduser(spec)):
+        kinds = ", ".join(f"'{kind}:{spec}'" for kind in ("folder", "voc", "coco", "yolo"))
+        raise DataError(f"data {spec!r} is a directory; of which kind? Write {kinds} or 'tfds:{spec}'")
+    suffix = os.path.splitext(spec.partition(",")[0])[1].lower()
+    described = os.path.dirname(spec) or os.curdir
+    pictures = "" if "," in spec else ",DIR"
+    offers = {
+        ".csv": f"'csv:{spec}'",
+        ".tsv": f"'csv:{spec}'",
+        ".json": f"'coco:{spec}{pictures}'" + (", where DIR has the pictures" if pictures else ""),
+        ".yaml": f"'yolo:{described}', the directory that it describes",
+        ".yml": f"'yolo:{described}', the directory that it describes",
+    }
+    if suffix in offers:
+        raise DataError(f"data {spec!r} is a file; of which kind? Write {offers[suffix]}")
 
 
 def open_split(source: Source, text: str, *, strict: bool = False) -> Split:
@@ -265,12 +283,12 @@ def _open_shapes(
 def _open_voc(
     spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
 ) -> Source:
-    from kzoo.data.voc import Voc, find_annotations, has_labels
+    from kzoo.data.voc import Voc, find_annotations, find_voc, has_labels
     from kzoo.data.voc_segmentation import VocSegmentation
 
     if not where:
         raise DataError(f"{spec!r} lacks the directory; expected 'voc:DIR'")
-    directory = _folder(spec, where, "a directory in the layout of Pascal VOC")
+    directory = find_voc(spec, _folder(spec, where, "a directory in the layout of Pascal VOC"))
     pixels_only = task is None and has_labels(directory) and not find_annotations(directory)
     if task == "segmentation" or pixels_only:
         return VocSegmentation(spec, directory, classes=classes, max_pixels=max_pixels)

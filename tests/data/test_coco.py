@@ -163,8 +163,31 @@ def test_pictures_that_are_nowhere(write, tmp_path):
     assert "1.png" in str(raised.value)
 
 
+def test_a_folder_for_each_split_as_roboflow_exports_it(tmp_path):
+    for folder, count in (("test", 1), ("train", 12), ("valid", 2)):
+        (tmp_path / folder).mkdir()
+        of_each = [annotation(number, number) for number in range(1, count + 1)]
+        text = json.dumps(instances(count, of_each))
+        (tmp_path / folder / "_annotations.coco.json").write_text(text)
+        for number in range(1, count + 1):
+            Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / folder / f"{number}.png")
+    source = open_source(f"coco:{tmp_path}", task="instance_segmentation")
+    assert list(source.info.splits.items()) == [("train", 12), ("val", 2), ("test", 1)]
+    names = source.split("val", strict=True).names
+    assert names == tuple(str(tmp_path / "valid" / name) for name in ("1.png", "2.png"))
+    assert open_source(f"coco:{tmp_path / 'train'}").info.splits["all"] == 12
+
+
+def test_a_file_of_another_name_is_offered(tmp_path):
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(DataError, match=r"or one file alone as 'coco:.*/result\.json,IMAGE_DIR'"):
+        open_source(f"coco:{tmp_path}")
+
+
 def test_a_folder_without_instances(tmp_path):
-    with pytest.raises(DataError, match=r"no instances_SPLIT\.json in .* or .*annotations; expected one for"):
+    with pytest.raises(
+        DataError, match=r"no instances_SPLIT\.json in .* or .*annotations, and no .*; expected one for"
+    ):
         open_source(f"coco:{tmp_path}")
 
 

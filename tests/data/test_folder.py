@@ -39,6 +39,26 @@ def test_an_option_that_no_folder_can_be_called(tmp_path, option):
         open_source(f"folder:{tmp_path},{option}={'a' * 300}")
 
 
+@pytest.mark.parametrize(("image", "label"), [("images", "masks"), ("img", "mask"), ("images", "labels")])
+@pytest.mark.parametrize("split", ["", "train"])
+def test_pairs_are_known_by_the_usual_names(tmp_path, image, label, split):
+    for name in ("1", "2", "3"):
+        put(tmp_path / split / image / f"{name}.jpg", tmp_path / split / label / f"{name}.png")
+    put(tmp_path / "__MACOSX" / image / "1.png")
+    found = kzoo.data.info(f"folder:{tmp_path}")
+    assert (found.tasks, found.splits[split or "all"]) == (("segmentation",), 3)
+
+
+def test_classes_called_like_pairs_are_classes(tmp_path):
+    for folder in ("apart", "both"):
+        put(tmp_path / folder / "images/1.png", tmp_path / folder / "masks/2.png")
+    put(tmp_path / "both/image/1.png")
+    found = kzoo.data.info(f"folder:{tmp_path / 'apart'}")
+    assert (found.tasks, found.classes) == (("classification",), ("images", "masks"))
+    with pytest.raises(DataError, match="there is .*/image, but no .*/label; expected both"):
+        kzoo.data.info(f"folder:{tmp_path / 'both'}")
+
+
 def test_tasks_that_it_cannot_teach_say_what_is_missing(tmp_path):
     put(tmp_path / "raw/1.png", tmp_path / "masks/1.png")
     with pytest.raises(

@@ -36,6 +36,13 @@ def test_shapes_open():
         ("coco:,here", "lacks the file before the comma; expected 'coco:INSTANCES.json,IMAGE_DIR'"),
         ("coco:a.json,", "lacks the directory behind the comma"),
         (str(Path(__file__).parent), "is a directory; of which kind? Write 'folder:"),
+        (str(Path(__file__).parent), f"'yolo:{Path(__file__).parent}' or 'tfds:{Path(__file__).parent}'"),
+        ("a/x.CSV", "is a file; of which kind? Write 'csv:a/x.CSV'"),
+        ("x.csv,class=name", "Write 'csv:x.csv,class=name'"),
+        ("x.json", "Write 'coco:x.json,DIR', where DIR has the pictures"),
+        ("x.json,here", "Write 'coco:x.json,here'"),
+        ("a/data.yaml", "Write 'yolo:a', the directory that it describes"),
+        ("data.yml", "Write 'yolo:.', the directory that it describes"),
     ],
 )
 def test_specs_that_name_no_data(spec, message):

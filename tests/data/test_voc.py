@@ -89,6 +89,44 @@ def test_a_faultless_folder(folder):
         source.split("trian")
 
 
+def test_a_folder_for_each_split_as_roboflow_exports_it(tmp_path):
+    for split, objects in (("train", [("cat", 11, 6, 20, 25)]), ("valid", [("dog", 1, 1, 4, 5)])):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "same.xml").write_text(annotation(objects, filename="same.jpg"))
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / split / "same.jpg")
+    source = open_source(f"voc:{tmp_path}", task="detection")
+    assert source.info.splits == {"train": 1, "val": 1}
+    assert source.info.classes == ("cat", "dog")
+    for name, folder, box, label in (
+        ("train", "train", [10, 5, 20, 25], 0),
+        ("val", "valid", [0, 0, 4, 5], 1),
+    ):
+        split = source.split(name, strict=True)
+        assert split.names == (str(tmp_path / folder / "same.jpg"),)
+        np.testing.assert_array_equal(split.boxes[0], [box])
+        np.testing.assert_array_equal(split.classes[0], [label])
+
+
+def test_annotations_in_a_folder_of_another_name(tmp_path):
+    for folder, name in (("labels", "1.xml"), ("images", "1.jpg")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(annotation())
+    with pytest.raises(DataError, match="no annotation in .*, but in .*labels; expected .* in Annotations"):
+        open_source(f"voc:{tmp_path}")
+
+
+@pytest.mark.parametrize("above", ["", "VOCdevkit"])
+def test_the_only_folder_of_a_devkit_is_taken(tmp_path, above):
+    (tmp_path / above).mkdir(exist_ok=True)
+    whole = Folder(tmp_path / above / "VOC2012")
+    assert open_source(f"voc:{tmp_path}").split("train", strict=True).names[0] == str(whole.picture("p00"))
+    Folder(tmp_path / above / "VOC2007")
+    with pytest.raises(
+        DataError, match=r"2 folders of Pascal VOC .*expected one: 'voc:.*2007' or 'voc:.*2012'"
+    ):
+        open_source(f"voc:{tmp_path}")
+
+
 def test_only_detection_is_taught(folder):
     with pytest.raises(
         DataError, match="task='instance_segmentation' cannot be learnt .*what can: detection"
