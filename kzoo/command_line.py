@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import sys
 import traceback
 import warnings
@@ -12,11 +11,12 @@ from typing import TypeVar
 
 import tyro
 
+from kzoo.printable import printable
+
 # What TensorFlow says of itself. Its first lines, from before it reads this, cannot be kept back.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _Settings = TypeVar("_Settings")
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all control characters but tabs and ends of lines
 
 
 def run_recipe(recipe: Callable[[_Settings], None], settings: type[_Settings], description: str) -> None:
@@ -64,24 +64,6 @@ def errors_told(program: str, status: int = 1) -> Iterator[None]:
             raise
         print(printable(f"{program}: {message}", sys.stderr.encoding), file=sys.stderr)
         raise SystemExit(status) from None
-
-
-def printable(text: str, encoding: str | None = None) -> str:
-    r"""Text that can be printed whatever is in it, such as the names of files.
-
-    Args:
-        text: to print.
-        encoding: of the stream that it goes to; by default UTF-8.
-
-    Returns:
-        The text with `\x1b` and the like in place of what steers terminals, and of what cannot be encoded.
-
-    >>> printable("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    encoding = encoding or "utf-8"
-    told = _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-    return told.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _message_for_people(error: Exception) -> str | None:

@@ -13,7 +13,8 @@ import tyro
 
 import kzoo
 from kzoo.checks import check_choice, check_directory, check_integer
-from kzoo.command_line import errors_told, printable
+from kzoo.command_line import errors_told
+from kzoo.printable import printable
 from kzoo.tasks import TASKS
 
 if TYPE_CHECKING:

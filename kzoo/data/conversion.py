@@ -37,6 +37,7 @@ from kzoo.data.source import MAX_PIXELS, Source, Split, open_source, open_split
 from kzoo.data.tfds_features import AREA, COUNTS, IMAGE, LABEL, PIXELS
 from kzoo.data.tfds_features import CROWD as IS_CROWD
 from kzoo.data.unions import find_unions
+from kzoo.printable import printable
 from kzoo.tasks import most_detailed
 
 VERSION = "1.0.0"
@@ -150,8 +151,8 @@ def _without_unions(spec: str, splits: Mapping[str, Split]) -> dict[str, Split]:
     """The splits but for those that others make up, of which stderr is told."""
     unions = find_unions({name: frozenset(split.names) for name, split in splits.items()})
     for name, parts in unions.items():
-        made_up_of = ", ".join(map(repr, parts))
-        print(f"{spec}: the split {name!r} is made up of {made_up_of}: not written again", file=sys.stderr)
+        told = f"{spec}: the split {name} is made up of {', '.join(parts)} and not written again"
+        print(printable(told, sys.stderr.encoding), file=sys.stderr)
     return {name: split for name, split in splits.items() if name not in unions}
 
 
