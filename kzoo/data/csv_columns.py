@@ -10,7 +10,7 @@ from kzoo.data.numbers import read_number
 from kzoo.data.pictures import EXTENSIONS
 from kzoo.data.source import check_name
 
-OPTIONS = ("image", "class", "box", "format")
+OPTIONS = ("image", "class", "box", "format", "split")
 FORMATS = ("xyxy", "xywh")  # of boxes: two corners, or the left top corner with width and height
 
 # As `_plain` makes them; of several that a table has the first one counts. What is a path stands before what
@@ -26,11 +26,14 @@ _BOXES = {
     ("x", "y", "w", "h"): "xywh",
     ("left", "top", "width", "height"): "xywh",
 }
+_SPLITS = ("split", "subset", "set")
+_SIZES = (("imageheight", "imagewidth"), ("imgheight", "imgwidth"), ("height", "width"))
 _LONGEST = 300  # characters of a header that a message tells
 _WANTED = (
     "expected one of the picture (image, path, filename), one of the class (class, label) and, for boxes, "
     "x1, y1, x2, y2 or x, y, width, height; or their names, as in "
-    "image=COLUMN,class=COLUMN,box=LEFT+TOP+RIGHT+BOTTOM; or no header, and path,x1,y1,x2,y2,class"
+    "image=COLUMN,class=COLUMN,box=LEFT+TOP+RIGHT+BOTTOM; or no header, and path,x1,y1,x2,y2,class "
+    "or path,class"
 )
 
 
@@ -43,9 +46,11 @@ class Columns(NamedTuple):
     box: tuple[int, ...] = ()  # four, or none where pictures have a class as a whole
     format: str = "xyxy"
     split: int | None = None
+    size: tuple[int, ...] = ()  # two, the picture's height and width, or none
 
 
 WITHOUT_HEADER = Columns(("path", "x1", "y1", "x2", "y2", "class"), image=0, label=5, box=(1, 2, 3, 4))
+OF_CLASSES = Columns(("path", "class"), image=0, label=1)  # without a header, too
 
 
 def has_header(first: Sequence[str]) -> bool:
@@ -96,7 +101,18 @@ def find_columns(where: str, header: Sequence[str], options: Mapping[str, str], 
     if image is None or label is None or (boxes and not box):
         lacks = "picture" if image is None else "class" if label is None else "box"
         raise DataError(f"{where}: the columns {_listed(header)} have no {lacks}; {_WANTED}")
-    return Columns(tuple(header), image, label, box, form, found(["split"]))
+    split = told("split", options["split"]) if "split" in options else found(_SPLITS)
+    size = _find_size(plain, box) if box else ()
+    return Columns(tuple(header), image, label, box, form, split, size)
+
+
+def _find_size(plain: Sequence[str], box: Sequence[int]) -> tuple[int, ...]:
+    """The columns of the picture's height and width, if there are any that are not the box's."""
+    for names in _SIZES:
+        places = tuple(plain.index(name) for name in names if plain.count(name) == 1)
+        if len(places) == 2 and not set(places) & set(box):
+            return places
+    return ()
 
 
 def _listed(header: Sequence[str]) -> str:
