@@ -12,6 +12,7 @@ import numpy as np
 from kzoo.data.damage import find_damage
 from kzoo.data.faults import DataError, collected
 from kzoo.data.findings import find_copies, find_rare, find_tiny, find_unlisted, is_faulty
+from kzoo.data.orientation import turn_size
 from kzoo.data.pictures import MAX_PIXELS, read_orientation
 from kzoo.data.progress import progress_bar
 from kzoo.data.report import Finding, Report
@@ -134,6 +135,8 @@ def _read(
             height, width = split.sizes[index]
             told = f"{picture}: EXIF's orientation is {look.orientation}"
             told = f"{told}; read as it is seen, {width} x {height}"
+            if split.boxes is not None and turn_size((height, width), look.orientation) == (height, width):
+                told = f"{told}, and so are its boxes: its size cannot tell whether they are of it as stored"
             found.notices.append(Finding("turned", name, picture, told))
         if split.boxes is not None and not num_classes:
             if not len(split.classes[index]) and not is_faulty(picture, faulty):

@@ -75,7 +75,7 @@ def open_folder(
     image, label = options.get("image", "image"), options.get("label", "label")
     places = [directory, *folders(directory)]
     if not options:
-        image, label = _names_of_pair(places) or (image, label)
+        image, label = _names_of_pair(spec, places, task) or (image, label)
     if options or any(os.path.isdir(place / side) for place in places for side in (image, label)):
         return FolderPairs(spec, directory, image, label, options.get("values"), named, max_pixels)
     if task == "segmentation":
@@ -87,20 +87,30 @@ def open_folder(
     return FolderClasses(spec, directory, named, max_pixels)
 
 
-def _names_of_pair(places: list[Path]) -> tuple[str, str] | None:
+def _names_of_pair(spec: str, places: list[Path], task: str | None) -> tuple[str, str] | None:
     """What the folders of pictures and of label pictures are called, if they are called as most are.
 
-    They are it where one folder of each is there, and most label pictures have a picture of their name.
+    They are it where one folder of each is there, and most label pictures have a picture of their name. Where
+    there is nothing else, but names differ, they are hardly classes.
     """
     found = set()
     for place in places:
-        images, labels = ([path for path in folders(place) if path.name in names] for names in _PAIRS)
-        if len(images) == len(labels) == 1:
-            of_pictures, of_labels = (
-                {path.stem for path in files(folder) if is_picture(path)} for folder in (*images, *labels)
-            )
-            if of_labels and 2 * len(of_pictures & of_labels) > len(of_labels):
-                found.add((images[0].name, labels[0].name))
+        images, labels = ([name for name in names if os.path.isdir(place / name)] for names in _PAIRS)
+        if not len(images) == len(labels) == 1:
+            continue
+        of_pictures, of_labels = (
+            {path.stem for path in files(place / name) if is_picture(path)} for name in (*images, *labels)
+        )
+        both = len(of_pictures & of_labels)
+        if 2 * both > len(of_labels):
+            found.add((images[0], labels[0]))
+        elif not of_labels or task == "classification" or (images, labels) == (["image"], ["label"]):
+            continue  # of the last the faults are told one by one
+        elif len(folders(place)) == 2:
+            told = f"{place / images[0]} and {labels[0]} are called like pictures and label pictures, but"
+            told = f"{told} {both} of {len(of_labels)} label pictures have a picture of their name"
+            expected = "those of the same name, or task='classification' if these are classes"
+            raise DataError(f"{spec}: {told}; expected {expected}")
     return found.pop() if len(found) == 1 else None
 
 

@@ -41,6 +41,8 @@ class FolderClasses:
             there = {directory.name: _classes_of(spec, directory, max_pixels)}
             splits = _drawn(there[directory.name])
         self._splits = splits
+        filled = {name for by_class in there.values() for name, paths in by_class.items() if paths}
+        there = {split: [name for name in by_class if name in filled] for split, by_class in there.items()}
         self._empty = [path for part in found for path in folders(part) if not files(path)]
         classes = named.names if named else _agreed(spec, there)
         for part in found if named else ():
@@ -76,7 +78,7 @@ class FolderClasses:
         )
 
     def _tell_empty(self, strict: bool) -> None:
-        """Tells of the classes without any picture: no split of drawn ones has them more than another."""
+        """Tells of folders without any file: of splits that are drawn, none has them more than another."""
         faults = Faults(f"{self.info.spec}, all folders")
         for folder in self._empty:
             told = f"there is nothing in {folder}; expected pictures of its class, or no such folder"
@@ -109,7 +111,7 @@ def _classes_of(spec: str, directory: Path, max_pixels: int) -> dict[str, list[P
     return by_class
 
 
-def _agreed(spec: str, there: dict[str, dict[str, list[Path]]]) -> tuple[str, ...]:
+def _agreed(spec: str, there: dict[str, list[str]]) -> tuple[str, ...]:
     """The classes, which all splits must have."""
     (first, classes), *others = ((split, tuple(by_class)) for split, by_class in there.items())
     for split, other in others:

@@ -274,7 +274,11 @@ def absent(voc):
 
 
 NOTED = [
-    ("turned", turned, "p03.jpg: EXIF's orientation is 3; read as it is seen, 40 x 30"),
+    (
+        "turned",
+        turned,
+        "p03.jpg: EXIF's orientation is 3; read as it is seen, 40 x 30, and so are its boxes: its size",
+    ),
     ("empty", empty, "p03.png: no object"),
     (
         "unlisted",

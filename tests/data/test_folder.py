@@ -50,11 +50,16 @@ def test_pairs_are_known_by_the_usual_names(tmp_path, image, label, split):
 
 
 def test_classes_called_like_pairs_are_classes(tmp_path):
-    for folder in ("apart", "both"):
-        put(tmp_path / folder / "images/1.png", tmp_path / folder / "masks/2.png")
-    put(tmp_path / "both/image/1.png")
-    found = kzoo.data.info(f"folder:{tmp_path / 'apart'}")
-    assert (found.tasks, found.classes) == (("classification",), ("images", "masks"))
+    for folder in ("apart", "three", "both"):
+        put(tmp_path / folder / "images/1.png", tmp_path / folder / "masks/1_mask.png")
+    put(tmp_path / "three/cats/1.png", tmp_path / "both/image/1.png")
+    for folder, task, classes in (("apart", "classification", 2), ("three", None, 3)):
+        found = open_source(f"folder:{tmp_path / folder}", task=task).info
+        assert (found.tasks, len(found.classes)) == (("classification",), classes)
+    with pytest.raises(
+        DataError, match="images and masks are called like .* 0 of 1 label pictures have a pic"
+    ):
+        kzoo.data.info(f"folder:{tmp_path / 'apart'}")
     with pytest.raises(DataError, match="there is .*/image, but no .*/label; expected both"):
         kzoo.data.info(f"folder:{tmp_path / 'both'}")
 

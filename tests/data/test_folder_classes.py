@@ -117,7 +117,7 @@ def test_an_empty_folder_is_told(put, classes):
     put("cat", [f"{number}.png" for number in range(30)])
     spec = put("dog", [])
     source = open_source(spec, classes=classes)
-    assert set(source.info.classes) == {"cat", "dog"}
+    assert source.info.classes == (tuple(classes) if classes else ("cat",))
     for name in ("train", "val"):
         with pytest.warns(
             DataWarning, match=r"1 fault in 1 of 30 pictures.*\n.*there is nothing in .*/dog; exp"
@@ -126,6 +126,16 @@ def test_an_empty_folder_is_told(put, classes):
     with pytest.raises(DataError, match="strict=True"):
         source.split("val", strict=True)
     assert [fault.picture for fault in check(spec).faults if fault.kind == "missing"] == [f"{spec[7:]}/dog"]
+
+
+def test_a_folder_that_is_empty_in_one_split(put):
+    put("train/cat", [f"{number}.png" for number in range(30)])
+    put("train/dog", ["1.png"])
+    put("val/cat", ["1.png"])
+    source = open_source(put("val/dog", []))
+    assert source.info.classes == ("cat", "dog")
+    with pytest.warns(DataWarning, match="there is nothing in .*/val/dog"):
+        assert len(source.split("val")) == 1
 
 
 def test_a_class_may_be_called_like_a_split(put):
