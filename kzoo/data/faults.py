@@ -39,6 +39,7 @@ KINDS = {
     "not_numbers": "boxes that are not of finite numbers",
     "mask": "faulty masks",
     "split": "splits that cannot be read",
+    "no_split": "pictures in no split",
     "two_splits": "pictures in two splits",
 }
 
@@ -96,6 +97,13 @@ def refuse(picture: str, error: DataError) -> None:
     if collector is None:
         raise error
     collector.append(Fault(picture, str(error), error.kind))
+
+
+def note(picture: str, told: str, kind: str) -> None:
+    """Hands over a fault where they are collected: all other uses of the data do without what it is about."""
+    collector = _collected.get()
+    if collector is not None:
+        collector.append(Fault(picture, told, kind))
 
 
 def told_by_tensorflow(error: Exception) -> str | None:

@@ -310,7 +310,10 @@ def _open_yolo(
 
     if not where:
         raise DataError(f"{spec!r} lacks the directory; expected 'yolo:DIR'")
-    directory = _folder(spec, where, "a directory with images and labels in the layout of YOLO")
+    file = read_path(spec, where)
+    if file.suffix.lower() in (".yaml", ".yml") and file.is_file():
+        return Yolo(spec, file.parent, task=task, classes=classes, description=file, max_pixels=max_pixels)
+    directory = _folder(spec, where, "a directory in the layout of YOLO, or its data.yaml")
     return Yolo(spec, directory, task=task, classes=classes, max_pixels=max_pixels)
 
 
