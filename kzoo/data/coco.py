@@ -24,13 +24,10 @@ picture as it is stored, and not as EXIF turns it, boxes and masks are turned wi
 For the task "segmentation" the classes are those of pixels: "background", then the categories.
 """
 
-import json
 import math
 import os
-import re
 from collections import defaultdict
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from operator import itemgetter
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import NamedTuple
@@ -38,9 +35,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kzoo.classes import CROWD
-from kzoo.data.class_names import check_classes, object_classes, pixel_classes
+from kzoo.data.class_names import object_classes, pixel_classes
+from kzoo.data.coco_file import ROBOFLOW, Instances, as_number, find_files, read_instances
 from kzoo.data.faults import DataError, Faults, kind_of, refuse, shortened
-from kzoo.data.folder import in_order, split_of_folder
 from kzoo.data.labels import labels_of_masks
 from kzoo.data.orientation import fits, orientation_of_annotation, turn_boxes, turn_mask, turn_size
 from kzoo.data.pictures import MAX_PIXELS, check_picture, read_orientation, read_picture
@@ -56,18 +53,7 @@ from kzoo.data.source import (
 )
 from kzoo.data.threads import in_threads
 
-_PREFIX = "instances_"
-_ROBOFLOW = "_annotations.coco.json"  # in each folder of pictures
-_FEW_PIXELS = 4  # a side of a picture in which a box may well be of one pixel
 _TRIED = 10  # pictures that a folder is looked through for
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    classes: dict[int, str]  # by id of the category, ids ascending
-    pictures: list[dict]
-    annotations: dict[object, list[dict]]  # by id of the picture, which need not be there
 
 
 class _Picture(NamedTuple):
@@ -117,13 +103,13 @@ class Coco:
         self._max_pixels = max_pixels
         self._masked = task in MASKED
         self._pixels = task == "segmentation"
-        self._files: dict[str, _File] = {}  # by split
+        self._files: dict[str, Instances] = {}  # by split
         self._pictures: dict[str, list[dict]] = {}  # by split
         self._folders: dict[str, list[Path]] = {}  # by split: where its pictures may be
-        if file is None and (directory / _ROBOFLOW).is_file():
-            file = directory / _ROBOFLOW  # one of its splits alone
+        if file is None and (directory / ROBOFLOW).is_file():
+            file = directory / ROBOFLOW  # one of its splits alone
         if file is not None:
-            parsed = _parse(file)
+            parsed = read_instances(file)
             if not parsed.pictures:
                 raise DataError(f"{file}: `images` is empty; expected pictures to draw splits of")
             by_name = defaultdict(list)
@@ -134,8 +120,8 @@ class Coco:
                 self._pictures[name] = [picture for file_name in drawn for picture in by_name[file_name]]
                 self._folders[name] = [directory]
         else:
-            for name, (path, places) in _find_files(spec, directory).items():
-                self._files[name] = _parse(path)
+            for name, (path, places) in find_files(spec, directory).items():
+                self._files[name] = read_instances(path)
                 self._pictures[name] = self._files[name].pictures
                 self._folders[name] = places
         found = self._agreed_classes()
@@ -186,7 +172,7 @@ class Coco:
         faults.close(len(listed), strict=strict)
         return self._split_of(name, kept)
 
-    def _check_strays(self, file: _File, strict: bool) -> None:
+    def _check_strays(self, file: Instances, strict: bool) -> None:
         """Tells of annotations without a picture: nobody knows how many pictures they are of."""
         strays = Faults(f"{self.info.spec}, all of {file.path}")
         known = {picture["id"] for picture in file.pictures}
@@ -239,7 +225,7 @@ class Coco:
             areas=tuple(np.array([row.area for row in one], np.float32) for one in rows),
         )
 
-    def _read_annotation(self, annotation: dict, file: _File, size: tuple[int, int]) -> _Row:
+    def _read_annotation(self, annotation: dict, file: Instances, size: tuple[int, int]) -> _Row:
         """What one annotation tells; a ValueError says what is wrong with it."""
         category, crowd = annotation.get("category_id"), annotation.get("iscrowd", 0)
         if type(category) is not int or category not in file.classes:
@@ -249,7 +235,7 @@ class Coco:
             raise ValueError(f"iscrowd {shortened(crowd)}; expected 0 or 1")
         box = _read_box(annotation.get("bbox"), size)
         label = self._objects.index(file.classes[category])
-        area = _number(annotation.get("area"))
+        area = as_number(annotation.get("area"))
         if not 0 <= area < math.inf:
             area = (box[2] - box[0]) * (box[3] - box[1])
         segmentation = None
@@ -290,28 +276,6 @@ class Coco:
         )
 
 
-def _find_files(spec: str, directory: Path) -> dict[str, tuple[Path, list[Path]]]:
-    """The file of each split, and where its pictures may be."""
-    images = directory / "images"
-    for folder in (directory, directory / "annotations"):
-        named = {path.stem.removeprefix(_PREFIX): path for path in sorted(folder.glob(f"{_PREFIX}?*.json"))}
-        if named:
-            return {
-                name: (path, [directory / name, images / name, images, directory])
-                for name, path in named.items()
-            }
-    found = {split_of_folder(path.parent): (path, [path.parent]) for path in directory.glob(f"*/{_ROBOFLOW}")}
-    if found:
-        return in_order(found)
-    others = [path for folder in (directory, directory / "annotations") for path in folder.glob("*.json")]
-    offered = f"'coco:{min(others)},IMAGE_DIR'" if others else "'coco:INSTANCES.json,IMAGE_DIR'"
-    raise DataError(
-        f"{spec}: there is no {_PREFIX}SPLIT.json in {directory} or {directory / 'annotations'}, and no "
-        f"SPLIT/{_ROBOFLOW}; expected one for each split, such as instances_train.json, or one file alone "
-        f"as {offered}"
-    )
-
-
 def _check_picture(folder: Path, max_pixels: int, picture: dict) -> _Picture | DataError:
     """A picture, or what is wrong with it."""
     name = picture["file_name"]
@@ -338,7 +302,7 @@ def _read_box(found: object, size: tuple[int, int]) -> tuple[float, float, float
     if found is None:
         raise ValueError("no bbox; expected [x, y, width, height] in pixels")
     is_four = isinstance(found, list) and len(found) == 4
-    x, y, width, height = map(_number, found) if is_four else [math.nan] * 4
+    x, y, width, height = map(as_number, found) if is_four else [math.nan] * 4
     told = f"bbox {shortened(found)}"
     if not all(map(math.isfinite, (x, y, width, height, x + width, y + height))):
         expected = "expected [x, y, width, height] in pixels"
@@ -348,84 +312,6 @@ def _read_box(found: object, size: tuple[int, int]) -> tuple[float, float, float
     if width == 0 or height == 0:
         raise DataError(f"{told} has no area; expected a width and a height above 0", "no_area")
     return clip_box(told, (x, y, x + width, y + height), size)
-
-
-def _number(found: object) -> float:
-    """A number of JSON, NaN for anything else."""
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        return math.nan
-    try:
-        return float(found)
-    except OverflowError:
-        return math.inf
-
-
-def _parse(path: Path) -> _File:
-    """A file of instances, of which the layout is checked, but not what single annotations say."""
-    try:
-        state = path.stat()
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file; expected COCO's instances as JSON") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error}; expected COCO's instances as JSON") from error
-    return _parse_version(path, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=2)  # the splits that a recipe opens, one after the other, have the same files
-def _parse_version(path: Path, modified: int, size: int) -> _File:
-    """One version of a file: the last two arguments only tell it apart from others."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: {error}; expected COCO's instances as JSON") from error
-    parts = ("images", "annotations", "categories")
-    for part in parts:
-        entries = found.get(part) if isinstance(found, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise DataError(f"{path}: has no list of objects `{part}`; expected {', '.join(parts)}")
-        for number, entry in enumerate(entries, 1):
-            if type(entry.get("id")) is not int:
-                told = f"{path}: the id of entry {number} of `{part}` is {shortened(entry.get('id'))}"
-                raise DataError(f"{told}; expected an integer")
-    for part, key in (("images", "file_name"), ("categories", "name")):
-        for entry in found[part]:
-            if not _is_text(entry.get(key)):
-                told = f"{path}: the {key} of {entry['id']} in `{part}` is {shortened(entry.get(key))}"
-                raise DataError(f"{told}; expected text")
-    categories = sorted(found["categories"], key=lambda category: category["id"])
-    check_classes([category["name"] for category in categories], f"{path}: `categories`")
-    classes = {category["id"]: category["name"] for category in categories}
-    if len(classes) < len(categories):
-        ids = [category["id"] for category in categories]
-        raise DataError(f"{path}: `categories` have the ids {shortened(ids)}; expected each id once")
-    _refuse_shares(path, found["images"], found["annotations"])
-    annotations = defaultdict(list)
-    for annotation in found["annotations"]:
-        picture = annotation.get("image_id")
-        annotations[picture if type(picture) is int else repr(picture)].append(annotation)
-    return _File(path, classes, found["images"], dict(annotations))
-
-
-def _refuse_shares(path: Path, pictures: list[dict], annotations: list[dict]) -> None:
-    """Refuses boxes of which most lie within the first pixel, as shares of a picture do."""
-    boxes = [one["bbox"] for one in annotations if one.get("bbox")]
-    within = [box for box in boxes if isinstance(box, list) and len(box) == 4 and _is_within_a_pixel(box)]
-    sides = [max(map(_number, (one.get("width"), one.get("height")))) for one in pictures]
-    if 2 * len(within) > len(boxes) and not all(side <= _FEW_PIXELS for side in sides):
-        told = f"{path}: {len(within)} of {len(boxes)} boxes reach no farther than pixel 1, as {within[0]}"
-        raise DataError(f"{told}; expected pixels, not shares of the picture")
-
-
-def _is_within_a_pixel(box: list) -> bool:
-    if not _number(box[2]) <= 1:  # as of nearly all that are in pixels
-        return False
-    x, y, width, height = map(_number, box)
-    return x >= 0 and y >= 0 and width > 0 and height > 0 and max(x + width, y + height) <= 1.001
-
-
-def _is_text(found: object) -> bool:
-    """Whether it is a name that files and messages can have."""
-    return isinstance(found, str) and re.fullmatch("[^\0\ud800-\udfff]+", found) is not None
 
 
 def _path_within(folder: Path, name: str) -> Path | None:
