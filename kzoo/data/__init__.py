@@ -15,9 +15,10 @@ def info(spec: str) -> Info:
     """What data holds: its classes, its splits with their numbers of pictures, the tasks it can teach.
 
     Args:
-        spec: "shapes", "shapes:N", "voc:DIR", "coco:DIR", "coco:INSTANCES.json,IMAGE_DIR", "yolo:DIR" or
-            "yolo:FILE.yaml", "folder:DIR" or "folder:DIR,image=NAME,label=NAME,values=VALUE:CLASS+VALUE:CLASS",
-            "csv:FILE" or "csv:FILE,image=COLUMN,class=COLUMN,box=A+B+C+D,format=xyxy,split=COLUMN" (or xywh),
+        spec: "shapes", "shapes:N", "voc:DIR", "coco:DIR", "coco:INSTANCES.json,IMAGE_DIR", "yolo:DIR",
+            "yolo:FILE.yaml", "folder:DIR",
+            "folder:DIR,image=NAME,label=NAME,values=VALUE:CLASS+VALUE:CLASS",
+            "csv:FILE", "csv:FILE,image=COLUMN,class=COLUMN,box=A+B+C+D,format=xyxy,split=COLUMN" (or xywh),
             "tfds:NAME", "tfds:NAME,data_dir=DIR" or "tfds:DIR".
 
     Raises:
