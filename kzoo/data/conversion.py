@@ -31,7 +31,7 @@ from tensorflow_datasets.core.utils import tqdm_utils
 from kzoo.classes import CROWD
 from kzoo.data.faults import DataError
 from kzoo.data.pairs import IGNORED
-from kzoo.data.pictures import open_picture, turn_left
+from kzoo.data.pictures import open_picture, open_stored, turn_left
 from kzoo.data.progress import progress_bar
 from kzoo.data.source import MAX_PIXELS, Source, Split, open_source, open_split
 from kzoo.data.tfds_features import AREA, COUNTS, IMAGE, LABEL, PIXELS
@@ -195,7 +195,7 @@ def _examples(split: Split, example: Callable, advance: Callable) -> Iterator[tu
         yield (
             index,
             {
-                IMAGE: _file_bytes(path) or _png(split.read(index)),
+                IMAGE: _file_bytes(split, index) or _png(split.read(index)),
                 _FILE_NAME: path.name if path.is_file() else name,
                 **example(index),
             },
@@ -227,13 +227,24 @@ def _objects(split: Split, index: int, columns: Sequence[str]) -> dict:
     return {"objects": [dict(zip(columns, row, strict=True)) for row in rows]}
 
 
-def _file_bytes(path: Path) -> bytes | None:
-    """What is in a picture file, if it is one that TensorFlow decodes to the picture as it is seen."""
+def _file_bytes(split: Split, index: int) -> bytes | None:
+    """What is in a picture file, if it is one that TensorFlow decodes to the picture as the split has it."""
+    name = split.names[index]
+    if split.read_bytes is not None:  # a turn that EXIF asks for neither carries out
+        data = split.read_bytes(index)
+        if data is None:
+            return None
+        with open_stored(data, name, None) as picture:
+            return data if _is_kept(picture) else None
+    path = Path(name)
     if not path.is_file():
         return None
     with open_picture(path, None) as picture:
-        usual = picture.mode in _KEPT.get(picture.format, ()) and "transparency" not in picture.info
-        return path.read_bytes() if usual and turn_left(picture) == 1 else None
+        return path.read_bytes() if _is_kept(picture) and turn_left(picture) == 1 else None
+
+
+def _is_kept(picture: Image.Image) -> bool:
+    return picture.mode in _KEPT.get(picture.format, ()) and "transparency" not in picture.info
 
 
 def _png(pixels: np.ndarray) -> bytes:

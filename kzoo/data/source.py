@@ -64,6 +64,8 @@ class Split:
             raises DataError naming the file.
         crowd_classes: for each picture int32 [k], the classes of its crowd regions, where they are known.
         areas: for each picture float32 [n], the areas in own pixels that the annotations tell, if they do.
+        read_bytes: index -> the bytes of a picture's file, where it lies within another one, as in TFDS sets;
+            None where there are only pixels.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Split:
     read_labels: Callable[[int], np.ndarray] | None = None
     areas: tuple[np.ndarray, ...] | None = None
     crowd_classes: tuple[np.ndarray, ...] | None = None
+    read_bytes: Callable[[int], bytes | None] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

@@ -98,6 +98,11 @@ class Annotations:
             return np.broadcast_to(found[..., :3], (*found.shape[:2], 3)).astype(np.uint8)
         return read_stored(found, place, max_pixels=self._max_pixels)
 
+    def read_bytes(self, record: Record, place: str) -> bytes | None:
+        """The picture's file as it is stored; None where TFDS hands over pixels."""
+        found = _value(record, IMAGE, place)
+        return found if isinstance(found, bytes) else None
+
     def read_labels(self, record: Record, place: str, size: tuple[int, int]) -> np.ndarray:
         """int16 [H, W], the class of each pixel, -1 where it is ignored."""
         feature = self._features.pixels.feature

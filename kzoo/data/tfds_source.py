@@ -197,6 +197,7 @@ class TfdsSource:
             names=tuple(f"{told}, {picture.scanned.place}" for picture in kept),
             sizes=sizes,
             read=lambda index: annotations.read_picture(*record_of(index)),
+            read_bytes=lambda index: annotations.read_bytes(*record_of(index)),
             read_masks=read_masks if masked else None,
             read_labels=read_labels if self._task == "segmentation" else None,
             areas=column([[row.area for row in one] for one in rows], np.float32) if areas else None,

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.utils import tqdm_utils
@@ -342,3 +343,31 @@ def test_the_bars_of_tfds_are_as_they_were(tmp_path, shown):
         assert isinstance(tqdm_utils.tqdm(disable=True), tqdm_utils.EmptyTqdm) is not shown
     finally:
         tfds.enable_progress_bar()
+
+
+def test_a_set_of_a_set_has_the_same_bytes(tmp_path):
+    """Also where EXIF asks for a turn, which TFDS does not carry out."""
+    folder = tmp_path / "data/train/cat"
+    folder.mkdir(parents=True)
+    colours = Image.fromarray(np.random.default_rng(1).integers(0, 255, (12, 16, 3), np.uint8))
+    turned = colours.getexif()
+    turned[0x0112] = 6
+    turned_file, plain_file, alpha_file = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    colours.save(turned_file, "JPEG", exif=turned)
+    colours.save(plain_file, "JPEG")
+    colours.convert("RGBA").save(alpha_file, "PNG")
+    for number in range(3):
+        colours.save(folder / f"{number}.jpg")
+    first = kzoo.data.convert(f"folder:{tmp_path}/data", "first", tmp_path / "sets")
+    files = [file.getvalue() for file in (turned_file, plain_file, alpha_file)]
+    shard = next(first.glob("*.tfrecord*"))
+    records = [tf.train.Example.FromString(one.numpy()) for one in tf.data.TFRecordDataset(str(shard))]
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for record, data in zip(records, files, strict=True):
+            record.features.feature["image"].bytes_list.value[0] = data
+            writer.write(record.SerializeToString())
+    kzoo.data.convert(f"tfds:{first}", "second", tmp_path / "sets")
+    found = picture_bytes(tmp_path / "sets/second/1.0.0")
+    assert [data in found.values() for data in files] == [True, True, False]
+    assert Image.open(io.BytesIO(next(iter(set(found.values()) - set(files))))).mode == "RGB"
+    equal(f"tfds:{first}", "train", "classification", f"tfds:{tmp_path}/sets/second", "train")
