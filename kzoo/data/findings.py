@@ -62,9 +62,8 @@ def find_rare(info: Info, tallies: Mapping[str, Tally]) -> list[Finding]:
     found = []
     every = examples(total(tallies.values()), len(info.classes)) if tallies else ()
     for label in np.flatnonzero(np.less(every, FEW)):
-        told = (
-            f"{info.classes[label]}: {every[label]} {noun if every[label] != 1 else noun[:-1]} in all splits"
-        )
+        counted = f"{every[label]} {noun if every[label] != 1 else noun.removesuffix('s')}"
+        told = f"{info.classes[label]}: {counted} in all splits"
         found.append(Finding("rare_class", "", "", told))
     for split, one in tallies.items():
         lacking = np.flatnonzero((examples(one, len(info.classes)) == 0) & (np.asarray(every) > 0))
