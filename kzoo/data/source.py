@@ -153,14 +153,13 @@ def _refuse_bare(spec: str) -> None:
         kinds = ", ".join(f"'{kind}:{spec}'" for kind in ("folder", "voc", "coco", "yolo"))
         raise DataError(f"data {spec!r} is a directory; of which kind? Write {kinds} or 'tfds:{spec}'")
     suffix = os.path.splitext(spec.partition(",")[0])[1].lower()
-    described = os.path.dirname(spec) or os.curdir
     pictures = "" if "," in spec else ",DIR"
     offers = {
         ".csv": f"'csv:{spec}'",
         ".tsv": f"'csv:{spec}'",
         ".json": f"'coco:{spec}{pictures}'" + (", where DIR has the pictures" if pictures else ""),
-        ".yaml": f"'yolo:{described}', the directory that it describes",
-        ".yml": f"'yolo:{described}', the directory that it describes",
+        ".yaml": f"'yolo:{spec}'",
+        ".yml": f"'yolo:{spec}'",
     }
     if suffix in offers:
         raise DataError(f"data {spec!r} is a file; of which kind? Write {offers[suffix]}")

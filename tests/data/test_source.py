@@ -41,8 +41,8 @@ def test_shapes_open():
         ("x.csv,class=name", "Write 'csv:x.csv,class=name'"),
         ("x.json", "Write 'coco:x.json,DIR', where DIR has the pictures"),
         ("x.json,here", "Write 'coco:x.json,here'"),
-        ("a/data.yaml", "Write 'yolo:a', the directory that it describes"),
-        ("data.yml", "Write 'yolo:.', the directory that it describes"),
+        ("a/data.yaml", "Write 'yolo:a/data.yaml'"),
+        ("data.yml", "Write 'yolo:data.yml'"),
     ],
 )
 def test_specs_that_name_no_data(spec, message):
