@@ -241,7 +241,11 @@ def _usual_jpeg(picture: ImageFile.ImageFile) -> np.ndarray | None:
         if simplejpeg.decode_jpeg_header(content)[1::-1] != picture.size:  # max_pixels was asked of that
             return None
         return simplejpeg.decode_jpeg(content, "RGB", strict=True)
-    except ValueError:
+    except ValueError as error:
+        if "premature end" in str(
+            error
+        ):  # Pillow would fill up with grey and say nothing, if the file ends well
+            raise DataError("truncated within (premature end of data)") from error
         return None
 
 

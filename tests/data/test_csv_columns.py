@@ -53,3 +53,31 @@ def test_rows_that_are_no_header(first):
 
 def test_words_are_a_header():
     assert has_header(["a", "1_0", "2", "3", "4", "cat"])
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (
+            "image,xmin,ymin,xmax,ymx,class",
+            "has the columns xmin, ymin, xmax of a box, but not ymax, perhaps ymx",
+        ),
+        ("image,class,x1,y1", "has the columns x1, y1 of a box, but not x2, y2; expected all four"),
+        (
+            "image,class,x_center,y_center,width,height",
+            "x_center, y_center of a box's middle; expected its left",
+        ),
+        ("image,class,xc,yc,w,h", "the columns xc, yc of a box's middle"),
+    ],
+)
+def test_a_box_of_which_columns_are_missing(header, told):
+    with pytest.raises(DataError, match=f"t: .*{told}"):
+        columns(header)
+
+
+def test_a_table_of_classes_may_tell_the_sizes_of_pictures():
+    assert columns("image,class,width,height").box == ()
+
+
+def test_a_box_s_width_stands_before_the_picture_s():
+    assert columns("image_id,width,height,class,x,y,w,h").box == (4, 5, 6, 7)

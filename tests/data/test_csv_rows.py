@@ -57,3 +57,10 @@ def test_sizes_of_pictures(tmp_path):
 def test_without_sizes(tmp_path):
     _, rows = read(tmp_path, "0.jpg,1,2,3,4,cat")
     assert rows.told_sizes.shape == (1, 0)
+
+
+def test_boxes_in_shares_are_told_by_most_of_them(tmp_path):
+    rows = ["path,x1,y1,x2,y2,class", "0.jpg,0.1,0.1,0.5,0.5,cat", "1.jpg,0.1,0.1,1.0001,0.5,cat"]
+    rows += [f"{i}.jpg,0.1,0.2,0.7,0.9,cat" for i in range(2, 9)]
+    with pytest.raises(DataError, match="most boxes end before pixel 1; expected pixels, not shares"):
+        read(tmp_path, *rows)

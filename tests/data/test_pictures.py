@@ -411,3 +411,14 @@ def test_deep_grey_takes_no_more_than_a_few_times_its_own_room(tmp_path):
     tracemalloc.stop()
     assert (picture == 156).all()
     assert most < 16_000_000  # bytes: 2 of the file, 4 to reckon in twice, 3 of the answer
+
+
+def test_a_jpeg_that_lacks_data_but_not_its_end_is_not_filled_up_with_grey(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, [100, 120, 3], dtype=np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pixels).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + b"\xff\xd9")
+    with pytest.raises(DataError, match=r"a\.jpg: truncated within") as error:
+        read_picture(path)
+    assert error.value.kind == "truncated"
