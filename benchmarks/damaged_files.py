@@ -21,7 +21,7 @@ import tyro
 from PIL import Image
 
 import kzoo.data
-from kzoo.data.check import check
+from kzoo.data.checking import check
 from kzoo.data.faults import DataError, collected
 from kzoo.data.pictures import read_picture
 from kzoo.data.source import Split, open_source, open_split

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import tyro
 
+from kzoo.printable import printable
+
 # What TensorFlow says of itself. Its first lines, from before it reads this, cannot be kept back.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -60,7 +62,7 @@ def errors_told(program: str, status: int = 1) -> Iterator[None]:
         message = _message_for_people(error)
         if message is None:
             raise
-        print(f"{program}: {message}", file=sys.stderr)
+        print(printable(f"{program}: {message}", sys.stderr.encoding), file=sys.stderr)
         raise SystemExit(status) from None
 
 
@@ -85,4 +87,4 @@ def _show_warning(message, category, filename, lineno, file=None, line=None):
 
     if not issubclass(category, DataWarning):
         message = warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n")
-    print(message, file=sys.stderr)
+    print(printable(str(message), sys.stderr.encoding), file=sys.stderr)

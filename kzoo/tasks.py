@@ -1,10 +1,16 @@
 """The answers that the zoo can give about a picture: what a model is for, and what data can teach."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 TASKS: Final = ("classification", "box_regression", "detection", "segmentation", "instance_segmentation")
+_BY_DETAIL = ("instance_segmentation", "detection", "segmentation", "box_regression", "classification")
 _BY_RANK = {2: "classification", 4: "segmentation"}  # of the probabilities that a model answers
+
+
+def most_detailed(tasks: Collection[str]) -> str:
+    """The one of some tasks whose annotations tell the most: masks, else boxes, else pixels, else classes."""
+    return next(task for task in _BY_DETAIL if task in tasks)
 
 
 def task_of(answers: Mapping[str, Any]) -> str:

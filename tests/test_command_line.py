@@ -61,3 +61,9 @@ def test_nobody_reading_on_is_no_error():
     command = f"{sys.executable} -c 'from kzoo.cli import main; main()' list | true; echo ${{PIPESTATUS[0]}}"
     answer = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True)
     assert (answer.stdout, answer.stderr) == ("0\n", "")
+
+
+def test_names_that_steer_terminals_are_told_escaped(capsys):
+    _, message = told(capsys, lambda: kzoo.data.info("voc:/no\x1b[2J\udcff"))
+    assert r" /no\x1b[2J\udcff does not exist" in message
+    assert "\x1b" not in message

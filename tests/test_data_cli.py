@@ -9,7 +9,7 @@ from PIL import Image
 
 import kzoo.data
 from kzoo.cli import main
-from kzoo.data.check import check
+from kzoo.data.checking import check
 
 
 def run(capsys, *arguments):
@@ -70,6 +70,42 @@ def test_wrong_task_is_exit_2(capsys):
     assert (status, out) == (2, "")
     assert err.startswith('kzoo data: task="detect": unknown. Nearest: "detection"')
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [(("--max-pixels", "0"), "max_pixels=0: "), (("--classes", "a", "a"), "repeats 'a'")],
+)
+def test_wrong_options_are_exit_2(capsys, option, message):
+    status, out, err = run(capsys, "check", "shapes", *option)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+def test_classes_and_max_pixels_are_handed_on(capsys, cells):
+    status, out, _ = run(
+        capsys, "check", f"folder:{cells}", "--json", "--classes", "dog", "cat", "cow", "--max-pixels", "599"
+    )
+    found = json.loads(out)
+    assert status == 1
+    assert found["classes"] == ["dog", "cat", "cow"]
+    assert {fault["kind"] for fault in found["faults"]} >= {"too_large"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_names_that_are_no_text_or_steer_terminals_are_told_escaped(capsys, cells):
+    for name in (b"\xff.png", b"\x1b[2J.png"):
+        with open(os.path.join(os.fsencode(cells), b"cat", name), "wb") as file:
+            file.write(b"none")
+    (cells / "c\x1b[2J").mkdir()
+    (cells / "cat/0.png").rename(cells / "c\x1b[2J/0.png")
+    status, out, err = run(capsys, "check", f"folder:{cells}")
+    assert (status, err) == (1, "")
+    assert r"cat/\udcff.png: not a picture" in out
+    assert r"cat/\x1b[2J.png: not a picture" in out
+    assert "\x1b" not in out
+    status, out, _ = run(capsys, "info", f"folder:{cells}")
+    assert (status, r"c\x1b[2J" in out, "\x1b" in out) == (0, True, False)
 
 
 def test_info(capsys):
@@ -145,12 +181,12 @@ def test_ctrl_c_ends_in_one_line():
     program = (
         "import os, signal, threading\n"
         "from kzoo.cli import main\n"
-        "import kzoo.data.check\n"
-        "look = kzoo.data.check._look\n"
+        "import kzoo.data.checking\n"
+        "look = kzoo.data.checking._look\n"
         "def stopped(*arguments):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    return look(*arguments)\n"
-        "kzoo.data.check._look = stopped\n"
+        "kzoo.data.checking._look = stopped\n"
         "main(['data', 'check', 'shapes', '--task', 'classification'])\n"
     )
     ended = subprocess.run(

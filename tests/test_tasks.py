@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kzoo.tasks import TASKS, task_of
+from kzoo.tasks import TASKS, most_detailed, task_of
 
 DETECTION = {
     "boxes": np.zeros([2, 5, 4]),
@@ -38,3 +38,9 @@ def test_answers_tell_the_task(answers, task):
 def test_answers_of_no_task_are_told(answers, told):
     with pytest.raises(ValueError, match=told):
         task_of(answers)
+
+
+def test_masks_tell_more_than_boxes_and_these_more_than_classes():
+    assert most_detailed(TASKS) == "instance_segmentation"
+    assert most_detailed(["classification", "box_regression", "detection"]) == "detection"
+    assert most_detailed(["classification", "segmentation", "box_regression"]) == "segmentation"

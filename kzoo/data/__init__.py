@@ -1,14 +1,14 @@
-"""Pictures and what is in them: `load` makes batches, `info` tells what there is, `convert` writes TFDS sets.
+"""Pictures and what is in them: `load` makes batches, `info` and `check` tell of them, `convert` writes them.
 
-Asking `info` does not import TensorFlow, unless it is a TFDS set that is asked about; `load`, `Augmentation`
-and `convert` do, on first use.
+Asking `info` or `check` does not import TensorFlow, unless it is a TFDS set that is asked about; `load`,
+`Augmentation` and `convert` do, on first use.
 """
 
 from kzoo.data.faults import DataError
 from kzoo.data.resize import to_own_pixels
 from kzoo.data.source import Info, open_source
 
-__all__ = ["Augmentation", "DataError", "Info", "convert", "info", "load", "to_own_pixels"]
+__all__ = ["Augmentation", "DataError", "Info", "check", "convert", "info", "load", "to_own_pixels"]
 
 
 def info(spec: str) -> Info:
@@ -16,9 +16,10 @@ def info(spec: str) -> Info:
 
     Args:
         spec: "shapes", "shapes:N", "voc:DIR", "coco:DIR", "coco:INSTANCES.json,IMAGE_DIR", "yolo:DIR",
-            "folder:DIR" or "folder:DIR,image=NAME,label=NAME,values=VALUE:CLASS+VALUE:CLASS", "csv:FILE" or
-            "csv:FILE,image=COLUMN,class=COLUMN,box=A+B+C+D,format=xyxy" (or xywh), "tfds:NAME",
-            "tfds:NAME,data_dir=DIR" or "tfds:DIR".
+            "yolo:FILE.yaml", "folder:DIR",
+            "folder:DIR,image=NAME,label=NAME,values=VALUE:CLASS+VALUE:CLASS",
+            "csv:FILE", "csv:FILE,image=COLUMN,class=COLUMN,box=A+B+C+D,format=xyxy,split=COLUMN" (or xywh),
+            "tfds:NAME", "tfds:NAME,data_dir=DIR" or "tfds:DIR".
 
     Raises:
         DataError: there is no such data.
@@ -37,6 +38,10 @@ def __getattr__(name: str):
         from kzoo.data.augmentation import Augmentation
 
         return Augmentation
+    if name == "check":
+        from kzoo.data.checking import check
+
+        return check
     if name == "convert":
         from kzoo.data.conversion import convert
 

@@ -1,5 +1,6 @@
 """The names of classes: lists that callers give or that lie beside the data. Their order is their numbers."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ def check_classes(classes: Sequence[str], origin: str) -> tuple[str, ...]:
         raise DataError(f"{origin} must be a list of names, got {classes!r}")
     if not classes:
         raise DataError(f"{origin} is empty; expected at least one name")
-    repeated = sorted({name for name in classes if list(classes).count(name) > 1})
+    repeated = sorted(name for name, times in Counter(classes).items() if times > 1)
     if repeated:
         raise DataError(
             f"{origin} must name each class once, but it repeats {', '.join(map(repr, repeated))}"
@@ -44,9 +45,20 @@ def written_classes(directory: Path) -> tuple[tuple[str, ...], Path] | None:
 
 
 def found_classes(found: Iterable[str]) -> tuple[str, ...]:
-    """The classes of objects where no list tells them: the most frequent first, then by name."""
+    """The classes of objects where no list tells them: the most frequent first, then by name.
+
+    Where all are whole numbers they are in the order of these.
+    """
     count = Counter(found)
+    if all(re.fullmatch(r"\d+", name, re.ASCII) for name in count):
+        return tuple(sorted(count, key=lambda name: (*by_value(name), name)))
     return tuple(sorted(count, key=lambda name: (-count[name], name)))
+
+
+def by_value(digits: str) -> tuple[int, str]:
+    """What whole numbers of any length are sorted by; `int` refuses long ones."""
+    plain = digits.lstrip("0")
+    return len(plain), plain
 
 
 def read_lines(path: Path) -> list[str]:

@@ -3,9 +3,18 @@
     DIR/instances_SPLIT.json         or DIR/annotations/instances_SPLIT.json
     DIR/SPLIT/FILE_NAME              or in DIR/images/SPLIT, DIR/images or DIR
 
+or, as Roboflow exports it, where the split "val" may be called "valid",
+
+    DIR/SPLIT/_annotations.coco.json
+    DIR/SPLIT/FILE_NAME
+
 Of a single file a tenth of the pictures each is drawn for "val" and "test", the rest is "train"; and there is
 "all". The classes are the categories in the order of their ids. Masks are polygons or run lengths, compressed
 or not. Boxes are read as they are written, [x, y, width, height] of the object's borders.
+
+File names start from their folder, with either kind of slash, or are absolute and lie in it. More than a
+tenth of all annotations without their picture is an error, as is a split without any object unless the task
+is about pixels, and boxes of which most are shares of a picture.
 
 A region with `iscrowd` 1 holds objects that nobody told apart: its class is `CROWD`, behind the objects of
 its picture. A picture without annotations is one of ground alone. Where the size that is told is that of a
@@ -15,25 +24,24 @@ picture as it is stored, and not as EXIF turns it, boxes and masks are turned wi
 For the task "segmentation" the classes are those of pixels: "background", then the categories.
 """
 
-import json
 import math
 import os
-import re
 from collections import defaultdict
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path, PurePath
+from functools import partial
+from operator import itemgetter
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import NamedTuple
 
 import numpy as np
 
 from kzoo.classes import CROWD
-from kzoo.data.class_names import check_classes, object_classes, pixel_classes
-from kzoo.data.faults import DataError, Faults, kind_of, shortened
+from kzoo.data.class_names import object_classes, pixel_classes
+from kzoo.data.coco_file import ROBOFLOW, Instances, as_number, find_files, read_instances
+from kzoo.data.faults import DataError, Faults, kind_of, refuse, shortened
 from kzoo.data.labels import labels_of_masks
 from kzoo.data.orientation import fits, orientation_of_annotation, turn_boxes, turn_mask, turn_size
 from kzoo.data.pictures import MAX_PIXELS, check_picture, read_orientation, read_picture
-from kzoo.data.segmentations import check_segmentation, to_rle
+from kzoo.data.segmentations import check_in_box, check_segmentation, to_rle
 from kzoo.data.source import (
     MASKED,
     Info,
@@ -45,16 +53,7 @@ from kzoo.data.source import (
 )
 from kzoo.data.threads import in_threads
 
-_PREFIX = "instances_"
 _TRIED = 10  # pictures that a folder is looked through for
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    classes: dict[int, str]  # by id of the category, ids ascending
-    pictures: list[dict]
-    annotations: dict[object, list[dict]]  # by id of the picture, which need not be there
 
 
 class _Picture(NamedTuple):
@@ -104,11 +103,13 @@ class Coco:
         self._max_pixels = max_pixels
         self._masked = task in MASKED
         self._pixels = task == "segmentation"
-        self._files: dict[str, _File] = {}  # by split
+        self._files: dict[str, Instances] = {}  # by split
         self._pictures: dict[str, list[dict]] = {}  # by split
         self._folders: dict[str, list[Path]] = {}  # by split: where its pictures may be
+        if file is None and (directory / ROBOFLOW).is_file():
+            file = directory / ROBOFLOW  # one of its splits alone
         if file is not None:
-            parsed = _parse(file)
+            parsed = read_instances(file)
             if not parsed.pictures:
                 raise DataError(f"{file}: `images` is empty; expected pictures to draw splits of")
             by_name = defaultdict(list)
@@ -119,12 +120,10 @@ class Coco:
                 self._pictures[name] = [picture for file_name in drawn for picture in by_name[file_name]]
                 self._folders[name] = [directory]
         else:
-            for path in _find_files(spec, directory):
-                name = path.stem.removeprefix(_PREFIX)
-                self._files[name] = _parse(path)
+            for name, (path, places) in find_files(spec, directory).items():
+                self._files[name] = read_instances(path)
                 self._pictures[name] = self._files[name].pictures
-                images = directory / "images"
-                self._folders[name] = [directory / name, images / name, images, directory]
+                self._folders[name] = places
         found = self._agreed_classes()
         if classes and self._pixels:
             classes = object_classes(classes)
@@ -143,17 +142,8 @@ class Coco:
         check_split(self.info, name)
         file, listed = self._files[name], self._pictures[name][part]
         faults = Faults(f'{self.info.spec}, split "{name}"')
-        of_more = len(listed) < len(file.pictures)
-        # Which of the parts of one file they belong to, nobody knows.
-        strays = Faults(f"{self.info.spec}, all of {file.path}") if of_more else faults
-        known = {picture["id"] for picture in file.pictures}
-        for picture, annotations in file.annotations.items():
-            for annotation in annotations if picture not in known else ():
-                told = f"{file.path}, annotation {annotation['id']}: no picture has its image_id"
-                told = f"{told} {shortened(annotation.get('image_id'))}; expected the id of one of `images`"
-                strays.add(f"image_id {picture}", told, "no_picture")
-        if of_more:
-            strays.close(len(file.pictures), strict=strict)
+        self._check_strays(file, strict)
+        self._check_objects(name)
         folder = self._find_folder(name)
         found = in_threads(partial(_check_picture, folder, self._max_pixels), listed)
         seen, seen_annotations, kept = set(), set(), []
@@ -181,6 +171,26 @@ class Coco:
             kept.append((one, rows))
         faults.close(len(listed), strict=strict)
         return self._split_of(name, kept)
+
+    def _check_strays(self, file: Instances, strict: bool) -> None:
+        """Tells of annotations without a picture: nobody knows how many pictures they are of."""
+        strays = Faults(f"{self.info.spec}, all of {file.path}")
+        known = {picture["id"] for picture in file.pictures}
+        lost = [one for picture in file.annotations.keys() - known for one in file.annotations[picture]]
+        for place, annotation in enumerate(sorted(lost, key=itemgetter("id"))):
+            told = f"{file.path}, annotation {annotation['id']}: no picture has its image_id"
+            told = f"{told} {shortened(annotation.get('image_id'))}; expected the id of one of `images`"
+            strays.add(f"stray {place}", told, "no_picture")
+        strays.close(sum(map(len, file.annotations.values())), strict=strict, noun="annotations")
+
+    def _check_objects(self, name: str) -> None:
+        """Refuses a split without any object for what is about objects."""
+        annotations = self._files[name].annotations
+        of_split = (one for picture in self._pictures[name] for one in annotations.get(picture["id"], ()))
+        if not self._pixels and all(one.get("iscrowd") == 1 for one in of_split):
+            told = f'{self.info.spec}: split="{name}" has no object in any of its pictures'
+            told = f"{told}; expected some in `annotations` of {self._files[name].path}"
+            refuse(name, DataError(told, "no_annotation"))
 
     def _split_of(self, name: str, kept: list[tuple[_Picture, list[_Row]]]) -> Split:
         """A split of pictures and what their annotations tell."""
@@ -215,7 +225,7 @@ class Coco:
             areas=tuple(np.array([row.area for row in one], np.float32) for one in rows),
         )
 
-    def _read_annotation(self, annotation: dict, file: _File, size: tuple[int, int]) -> _Row:
+    def _read_annotation(self, annotation: dict, file: Instances, size: tuple[int, int]) -> _Row:
         """What one annotation tells; a ValueError says what is wrong with it."""
         category, crowd = annotation.get("category_id"), annotation.get("iscrowd", 0)
         if type(category) is not int or category not in file.classes:
@@ -225,13 +235,14 @@ class Coco:
             raise ValueError(f"iscrowd {shortened(crowd)}; expected 0 or 1")
         box = _read_box(annotation.get("bbox"), size)
         label = self._objects.index(file.classes[category])
-        area = _number(annotation.get("area"))
+        area = as_number(annotation.get("area"))
         if not 0 <= area < math.inf:
             area = (box[2] - box[0]) * (box[3] - box[1])
         segmentation = None
         if self._masked:
             try:
                 segmentation = check_segmentation(annotation.get("segmentation"), size)
+                check_in_box(segmentation, box)
             except ValueError as error:
                 raise DataError(str(error), "mask") from None
         return _Row(box, label, bool(crowd), area, segmentation)
@@ -253,44 +264,37 @@ class Coco:
         folders = [folder for folder in self._folders[name] if folder.is_dir()]
         for folder in folders:
             first = [picture["file_name"] for picture in self._pictures[name][:_TRIED]]
-            if any(_is_within(file) and os.path.isfile(folder / file) for file in first):
+            if any(path and os.path.isfile(path) for path in map(partial(_path_within, folder), first)):
                 return folder
+        wanted = self._pictures[name][0]["file_name"]
+        if PureWindowsPath(wanted).root:
+            wanted = f"paths in `images` that start from their folder, or lead into it, not {wanted},"
         raise DataError(
             f'{self.info.spec}: the pictures of split="{name}" are not to be found; expected '
-            f"{self._pictures[name][0]['file_name']} in {' or '.join(map(str, self._folders[name]))}",
+            f"{wanted} in {' or '.join(map(str, self._folders[name]))}",
             "missing",
         )
-
-
-def _find_files(spec: str, directory: Path) -> list[Path]:
-    for folder in (directory, directory / "annotations"):
-        paths = sorted(folder.glob(f"{_PREFIX}?*.json"))
-        if paths:
-            return paths
-    raise DataError(
-        f"{spec}: there is no {_PREFIX}SPLIT.json in {directory} or {directory / 'annotations'}; "
-        "expected one for each split, such as instances_train.json"
-    )
 
 
 def _check_picture(folder: Path, max_pixels: int, picture: dict) -> _Picture | DataError:
     """A picture, or what is wrong with it."""
     name = picture["file_name"]
-    if not _is_within(name):
+    path = _path_within(folder, name)
+    if path is None:
         return DataError(f"file_name {name!r} leads out of {folder}; expected a path within it", "missing")
     told = picture.get("height") or None, picture.get("width") or None  # 0 is how some tools write nothing
     try:
-        height, width = size = check_picture(folder / name, max_pixels=max_pixels)
+        height, width = size = check_picture(path, max_pixels=max_pixels)
         if fits(told, size):
-            return _Picture(folder / name, size, 1)
-        orientation = orientation_of_annotation(told, size, read_orientation(folder / name))
+            return _Picture(path, size, 1)
+        orientation = orientation_of_annotation(told, size, read_orientation(path))
     except DataError as error:
         return error
     if not fits(told, turn_size(size, orientation)):
         found = " x ".join(shortened(one or real) for one, real in ((told[1], width), (told[0], height)))
-        expected = f"{width} x {height}, the size of {folder / name}"
+        expected = f"{width} x {height}, the size of {path}"
         return DataError(f"says that its picture is {found}; expected {expected}", "size")
-    return _Picture(folder / name, size, orientation)
+    return _Picture(path, size, orientation)
 
 
 def _read_box(found: object, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -298,7 +302,7 @@ def _read_box(found: object, size: tuple[int, int]) -> tuple[float, float, float
     if found is None:
         raise ValueError("no bbox; expected [x, y, width, height] in pixels")
     is_four = isinstance(found, list) and len(found) == 4
-    x, y, width, height = map(_number, found) if is_four else [math.nan] * 4
+    x, y, width, height = map(as_number, found) if is_four else [math.nan] * 4
     if 0 <= x < x + width <= size[1] and 0 <= y < y + height <= size[0]:
         return x, y, x + width, y + height
     told = f"bbox {shortened(found)}"
@@ -312,67 +316,12 @@ def _read_box(found: object, size: tuple[int, int]) -> tuple[float, float, float
     return clip_box(told, (x, y, x + width, y + height), size)
 
 
-def _number(found: object) -> float:
-    """A number of JSON, NaN for anything else."""
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        return math.nan
-    try:
-        return float(found)
-    except OverflowError:
-        return math.inf
-
-
-def _parse(path: Path) -> _File:
-    """A file of instances, of which the layout is checked, but not what single annotations say."""
-    try:
-        state = path.stat()
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file; expected COCO's instances as JSON") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error}; expected COCO's instances as JSON") from error
-    return _parse_version(path, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=2)  # the splits that a recipe opens, one after the other, have the same files
-def _parse_version(path: Path, modified: int, size: int) -> _File:
-    """One version of a file: the last two arguments only tell it apart from others."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: {error}; expected COCO's instances as JSON") from error
-    parts = ("images", "annotations", "categories")
-    for part in parts:
-        entries = found.get(part) if isinstance(found, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise DataError(f"{path}: has no list of objects `{part}`; expected {', '.join(parts)}")
-        for number, entry in enumerate(entries, 1):
-            if type(entry.get("id")) is not int:
-                told = f"{path}: the id of entry {number} of `{part}` is {shortened(entry.get('id'))}"
-                raise DataError(f"{told}; expected an integer")
-    for part, key in (("images", "file_name"), ("categories", "name")):
-        for entry in found[part]:
-            if not _is_text(entry.get(key)):
-                told = f"{path}: the {key} of {entry['id']} in `{part}` is {shortened(entry.get(key))}"
-                raise DataError(f"{told}; expected text")
-    categories = sorted(found["categories"], key=lambda category: category["id"])
-    check_classes([category["name"] for category in categories], f"{path}: `categories`")
-    classes = {category["id"]: category["name"] for category in categories}
-    if len(classes) < len(categories):
-        ids = [category["id"] for category in categories]
-        raise DataError(f"{path}: `categories` have the ids {shortened(ids)}; expected each id once")
-    annotations = defaultdict(list)
-    for annotation in found["annotations"]:
-        picture = annotation.get("image_id")
-        annotations[picture if type(picture) is int else repr(picture)].append(annotation)
-    return _File(path, classes, found["images"], dict(annotations))
-
-
-def _is_text(found: object) -> bool:
-    """Whether it is a name that files and messages can have."""
-    return isinstance(found, str) and re.fullmatch("[^\0\ud800-\udfff]+", found) is not None
-
-
-def _is_within(name: str) -> bool:
-    """Whether a path stays within the folder that it starts from."""
-    path = PurePath(name)
-    return not path.is_absolute() and ".." not in path.parts
+def _path_within(folder: Path, name: str) -> Path | None:
+    """The path that a file calls by this name, None if it leads out of the folder."""
+    path = PurePath(name.replace("\\", "/"))  # as Windows sets folders apart
+    if ".." in path.parts:
+        return None
+    if not path.is_absolute():
+        return folder / path
+    whole = os.path.abspath(folder)
+    return folder / path.relative_to(whole) if path.is_relative_to(whole) else None

@@ -17,6 +17,7 @@ Pictures stay in their order, so that slices of the set are those of the data.
 import contextlib
 import io
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -25,21 +26,22 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
+from tensorflow_datasets.core.utils import tqdm_utils
 
 from kzoo.classes import CROWD
 from kzoo.data.faults import DataError
 from kzoo.data.pairs import IGNORED
-from kzoo.data.pictures import open_picture, turn_left
+from kzoo.data.pictures import open_picture, open_stored, turn_left
+from kzoo.data.progress import progress_bar
 from kzoo.data.source import MAX_PIXELS, Source, Split, open_source, open_split
 from kzoo.data.tfds_features import AREA, COUNTS, IMAGE, LABEL, PIXELS
 from kzoo.data.tfds_features import CROWD as IS_CROWD
+from kzoo.data.unions import find_unions
+from kzoo.printable import printable
+from kzoo.tasks import most_detailed
 
 VERSION = "1.0.0"
 _FILE_NAME = "image/filename"  # as TFDS has it of COCO and VOC
-# The tasks in the order of how much their annotations tell.
-_BY_DETAIL = ("instance_segmentation", "detection", "segmentation", "box_regression", "classification")
 _KEPT = {"JPEG": ("L", "RGB"), "MPO": ("L", "RGB"), "PNG": ("L", "RGB", "P")}  # modes that TensorFlow knows
 
 
@@ -66,8 +68,8 @@ def convert(
         task: what of the data is written. None: instances with masks if it has them, or else boxes, the
             classes of pixels, or of pictures.
         splits: the new name of each split, and what it is in the data, as in
-            {"train": "all[:24]", "val": "all[24:]"}. None: all of them as they are called, but for those of
-            which every picture is in others too, such as "all": TFDS takes "all" and "train+val" anyway.
+            {"train": "all[:24]", "val": "all[24:]"}. None: all of them as they are called, but for those that
+            others make up, such as "all": TFDS takes "all" and "train+val" anyway. stderr is told of them.
         classes: names in the order of their numbers. None: those that the data has.
         strict: whether a single fault in the data is an error.
         max_pixels: the most that a picture may have.
@@ -86,20 +88,20 @@ def convert(
     directory = Path(directory).expanduser()
     _check_name(name, directory)
     if task is None:
-        tasks = open_source(spec, classes=classes, max_pixels=max_pixels).info.tasks
-        task = next(one for one in _BY_DETAIL if one in tasks)
+        task = most_detailed(open_source(spec, classes=classes, max_pixels=max_pixels).info.tasks)
     source = open_source(spec, task=task, classes=classes, max_pixels=max_pixels)
     if splits is not None:
         _check_splits(spec, splits)
         opened = {new: open_split(source, text, strict=strict) for new, text in splits.items()}
     else:
         there = [name for name, count in source.info.splits.items() if count]
-        opened = _own_pictures({name: open_split(source, name, strict=strict) for name in there})
+        opened = {name: open_split(source, name, strict=strict) for name in there}
+        opened = _without_unions(spec, opened)
         _check_splits(spec, opened)
     features, example = _layout(source, task, opened)
     total = sum(map(len, opened.values()))
     with (
-        _progress(f"{spec} to {name}", total) as advance,
+        progress_bar(f"{spec} to {name}", total) as advance,
         _bars_off(),
         tempfile.TemporaryDirectory() as empty,
     ):
@@ -145,14 +147,13 @@ def _check_name(name: str, directory: Path) -> None:
         raise DataError(f"{directory / name} is there already; expected another name or directory")
 
 
-def _own_pictures(splits: Mapping[str, Split]) -> dict[str, Split]:
-    """The splits but for those of which all pictures are in others, largest first: "all", and "trainval"."""
-    kept = dict(splits)
-    for name in sorted(splits, key=lambda name: -len(splits[name])):
-        others = {picture for other, split in kept.items() if other != name for picture in split.names}
-        if others.issuperset(splits[name].names):
-            del kept[name]
-    return kept
+def _without_unions(spec: str, splits: Mapping[str, Split]) -> dict[str, Split]:
+    """The splits but for those that others make up, of which stderr is told."""
+    unions = find_unions({name: frozenset(split.names) for name, split in splits.items()})
+    for name, parts in unions.items():
+        told = f"{spec}: the split {name} is made up of {', '.join(parts)} and not written again"
+        print(printable(told, sys.stderr.encoding), file=sys.stderr)
+    return {name: split for name, split in splits.items() if name not in unions}
 
 
 def _check_splits(spec: str, wanted: Collection[str]) -> None:
@@ -194,7 +195,7 @@ def _examples(split: Split, example: Callable, advance: Callable) -> Iterator[tu
         yield (
             index,
             {
-                IMAGE: _file_bytes(path) or _png(split.read(index)),
+                IMAGE: _file_bytes(split, index) or _png(split.read(index)),
                 _FILE_NAME: path.name if path.is_file() else name,
                 **example(index),
             },
@@ -226,13 +227,24 @@ def _objects(split: Split, index: int, columns: Sequence[str]) -> dict:
     return {"objects": [dict(zip(columns, row, strict=True)) for row in rows]}
 
 
-def _file_bytes(path: Path) -> bytes | None:
-    """What is in a picture file, if it is one that TensorFlow decodes to the picture as it is seen."""
+def _file_bytes(split: Split, index: int) -> bytes | None:
+    """What is in a picture file, if it is one that TensorFlow decodes to the picture as the split has it."""
+    name = split.names[index]
+    if split.read_bytes is not None:  # a turn that EXIF asks for neither carries out
+        data = split.read_bytes(index)
+        if data is None:
+            return None
+        with open_stored(data, name, None) as picture:
+            return data if _is_kept(picture) else None
+    path = Path(name)
     if not path.is_file():
         return None
     with open_picture(path, None) as picture:
-        usual = picture.mode in _KEPT.get(picture.format, ()) and "transparency" not in picture.info
-        return path.read_bytes() if usual and turn_left(picture) == 1 else None
+        return path.read_bytes() if _is_kept(picture) and turn_left(picture) == 1 else None
+
+
+def _is_kept(picture: Image.Image) -> bool:
+    return picture.mode in _KEPT.get(picture.format, ()) and "transparency" not in picture.info
 
 
 def _png(pixels: np.ndarray) -> bytes:
@@ -242,19 +254,11 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 @contextlib.contextmanager
-def _progress(told: str, total: int) -> Iterator[Callable[[], None]]:
-    """A function to call after each picture; a bar is shown where stderr is a terminal."""
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(told, total=total)
-        yield partial(progress.advance, task)
-
-
-@contextlib.contextmanager
 def _bars_off() -> Iterator[None]:
     """Without TFDS's own bars, which know no totals."""
+    shown = not isinstance(tqdm_utils.tqdm(disable=True), tqdm_utils.EmptyTqdm)
     tfds.disable_progress_bar()
     try:
         yield
     finally:
-        tfds.enable_progress_bar()
+        tfds.display_progress_bar(shown)

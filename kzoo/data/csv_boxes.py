@@ -1,27 +1,34 @@
 """`"csv:FILE"`: pictures with boxes, or with a class each, as rows of a table.
 
-Without a header, as keras-retinanet has it; a picture without objects has a row too:
+Without a header, as keras-retinanet has it; a picture without objects has a row too. Rows of two cells are
+pictures with a class each:
 
-    path/a.jpg,10,20,110,220,cat
+    path/a.jpg,10,20,110,220,cat     or path/a.jpg,cat
     path/b.jpg,,,,,
 
 With a header, a column each for the picture (image, path, filename, ...), its class (class, label, ...) and,
 for boxes, x1, y1, x2, y2 or xmin, ymin, xmax, ymax or left, top, right, bottom or x, y, width, height, where
 x and y are the left top corner (`kzoo.data.csv_columns`). Case does not matter, nor do `_` and spaces, and
-columns beyond these are not looked at. A column `split` tells splits; without it a tenth of the pictures each
-is drawn for "val" and "test", the rest is "train"; and there is "all". Columns of other names stand behind
-commas: `"csv:FILE,image=COLUMN,class=COLUMN,box=A+B+C+D,format=xywh"`.
+columns beyond these are not looked at. A column `split`, `subset` or `set` tells splits; without it a tenth
+of the pictures each is drawn for "val" and "test", the rest is "train"; and there is "all". Columns of other
+names stand behind commas: `"csv:FILE,image=COLUMN,class=COLUMN,box=A+B+C+D,format=xywh,split=COLUMN"`.
 
 Cells are set apart by `,`, `;` or tabs. Paths start from the folder of FILE, or are absolute. Boxes are in
 pixels of the picture as it is seen, read as they are written, the object's borders. What lies outside
-the picture by no more than rounding explains is clipped (`ROUNDING`).
+the picture by no more than rounding explains is clipped (`ROUNDING`). Where columns `width` and `height`
+beside the box tell the picture's size, another size is a fault; that of the picture as it is stored, and not
+as EXIF turns it, says that boxes are to be turned with it (`kzoo.data.orientation`).
 
     classes.txt or labels.txt        beside FILE: a class a line
     classes.csv                      beside FILE: rows `class,id`, as keras-retinanet has it
-    neither                          the classes that are found, most frequent first
+    neither                          the classes that are found, most frequent first; numbers in their order
+
+What is found in one file may be in another order in the next: give `classes=` where training and validation
+are files of their own.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +38,8 @@ from kzoo.data.csv_columns import OPTIONS
 from kzoo.data.csv_rows import read_cells, read_rows
 from kzoo.data.faults import DataError, Faults, kind_of, refuse, shortened
 from kzoo.data.folder import Names, in_order
-from kzoo.data.pictures import MAX_PIXELS, read_picture
+from kzoo.data.orientation import orientation_of_annotation, turn_boxes, turn_size
+from kzoo.data.pictures import MAX_PIXELS, read_orientation, read_picture
 from kzoo.data.sizes import picture_sizes
 from kzoo.data.source import Info, Source, Split, check_name, check_split, clip_box, draw_splits
 from kzoo.data.spec_options import read_options
@@ -110,8 +118,11 @@ class Csv:
         check_split(self.info, name)
         listed = self._splits[name][part]
         paths = {place: self._path(place) for place in listed}
+        self._check_strays(strict)
         faults = Faults(f'{self.info.spec}, split "{name}"')
-        self._tell_faults(paths, faults)
+        for fault in self._rows.faults:
+            if fault.picture in paths:
+                faults.add(paths[fault.picture], fault.told, fault.kind)
         number = {class_name: label for label, class_name in enumerate(self._classes.names)}
         numbers = np.array([number.get(class_name, -1) for class_name in self._rows.names], np.int32)
         labels_of_rows = numbers[self._rows.labels]
@@ -146,11 +157,13 @@ class Csv:
         written = self._rows.pictures[place][1]
         return os.path.normpath(os.path.join(self._file.parent, written))
 
-    def _tell_faults(self, paths: dict[int, str], faults: Faults) -> None:
-        """The faults of rows; which split a row without a picture is of, nobody knows."""
+    def _check_strays(self, strict: bool) -> None:
+        """Tells of rows without a picture or a split: which split they are of, nobody knows."""
+        strays = Faults(f"{self.info.spec}, all of {self._file}")
         for picture, told, kind in self._rows.faults:
-            if picture is None or picture in paths:
-                faults.add(paths.get(picture, told), told, kind)
+            if picture is None:
+                strays.add(told, told, kind)
+        strays.close(len(self._rows.pictures), strict=strict)
 
     def _known_rows(self, place: int, labels_of_rows: np.ndarray, path: str) -> np.ndarray:
         """The rows of a picture whose class there is."""
@@ -159,9 +172,9 @@ class Csv:
             name = self._rows.names[self._rows.labels[row]]
             told = f"{self._file}, line {self._rows.lines[row]} (the classes are from {self._classes.origin})"
             try:
-                check_name(told, "class", name, self._classes.names)
+                check_name(told, "class", name, self._classes.names, "unknown_class")
             except DataError as error:
-                refuse(path, DataError(str(error), "unknown_class"))
+                refuse(path, error)
         return rows[labels_of_rows[rows] >= 0]
 
     def _boxes_within(
@@ -169,9 +182,10 @@ class Csv:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Boxes float32 [n, 4] within a picture, and which rows they are of."""
         boxes, within = [], []
-        for row, box in zip(rows, self._rows.boxes[rows].tolist(), strict=True):
+        told_sizes = self._rows.told_sizes[rows].tolist()
+        for row, box, told_size in zip(rows, self._rows.boxes[rows].tolist(), told_sizes, strict=True):
             try:
-                boxes.append(clip_box("the box", box, size))
+                boxes.append(_box_as_seen(box, tuple(told_size), size, path))
                 within.append(True)
             except ValueError as error:
                 sides = ", ".join(f"{side:g}" for side in box)
@@ -203,6 +217,28 @@ class Csv:
             faults = [one.told for one in self._rows.faults[:1]]
             raise DataError("; ".join([f"{self._file}: no row has a class", *faults]))
         return Names(found_classes(names[label] for label in labels.tolist()), str(self._file))
+
+
+def _box_as_seen(
+    box: tuple[float, float, float, float], told: tuple[float, ...], seen: tuple[int, int], path: str
+) -> Sequence[float]:
+    """A box within its picture as that is seen; a DataError says what is wrong with it.
+
+    Args:
+        box: xyxy.
+        told: height and width that its row tells of the picture, 0 or none of them where it does not.
+        seen: height and width of the picture.
+        path: of the picture.
+    """
+    own = box[3] - box[1], box[2] - box[0]  # columns of these names may also tell the box's sides
+    if not any(told) or told in (seen, own):
+        return clip_box("the box", box, seen)
+    orientation = orientation_of_annotation(told, seen, read_orientation(path))
+    size = turn_size(seen, orientation)
+    if told != size:
+        expected = f"expected {seen[1]} x {seen[0]}, the size of {path}"
+        raise DataError(f"says that its picture is {told[1]:g} x {told[0]:g}; {expected}", "size")
+    return turn_boxes(np.array([clip_box("the box", box, size)]), size, orientation)[0]
 
 
 def _read_mapping(file: Path) -> tuple[str, ...]:

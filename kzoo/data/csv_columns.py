@@ -1,15 +1,17 @@
 """Which column of a table is what, seen from what people call them, behind `"csv:FILE"`."""
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from kzoo.data.faults import DataError
+from kzoo.data.numbers import read_number
 from kzoo.data.pictures import EXTENSIONS
 from kzoo.data.source import check_name
 
-OPTIONS = ("image", "class", "box", "format")
+OPTIONS = ("image", "class", "box", "format", "split")
 FORMATS = ("xyxy", "xywh")  # of boxes: two corners, or the left top corner with width and height
 
 # As `_plain` makes them; of several that a table has the first one counts. What is a path stands before what
@@ -21,15 +23,19 @@ _BOXES = {
     ("x1", "y1", "x2", "y2"): "xyxy",
     ("xmin", "ymin", "xmax", "ymax"): "xyxy",
     ("left", "top", "right", "bottom"): "xyxy",
+    ("x", "y", "w", "h"): "xywh",  # beside a width and a height, which are then the picture's
     ("x", "y", "width", "height"): "xywh",
-    ("x", "y", "w", "h"): "xywh",
     ("left", "top", "width", "height"): "xywh",
 }
+_CENTRES = ("xcenter", "ycenter", "xcentre", "ycentre", "xc", "yc", "cx", "cy")
+_SPLITS = ("split", "subset", "set")
+_SIZES = (("imageheight", "imagewidth"), ("imgheight", "imgwidth"), ("height", "width"))
 _LONGEST = 300  # characters of a header that a message tells
 _WANTED = (
     "expected one of the picture (image, path, filename), one of the class (class, label) and, for boxes, "
     "x1, y1, x2, y2 or x, y, width, height; or their names, as in "
-    "image=COLUMN,class=COLUMN,box=LEFT+TOP+RIGHT+BOTTOM; or no header, and path,x1,y1,x2,y2,class"
+    "image=COLUMN,class=COLUMN,box=LEFT+TOP+RIGHT+BOTTOM; or no header, and path,x1,y1,x2,y2,class "
+    "or path,class"
 )
 
 
@@ -42,9 +48,11 @@ class Columns(NamedTuple):
     box: tuple[int, ...] = ()  # four, or none where pictures have a class as a whole
     format: str = "xyxy"
     split: int | None = None
+    size: tuple[int, ...] = ()  # two, the picture's height and width, or none
 
 
 WITHOUT_HEADER = Columns(("path", "x1", "y1", "x2", "y2", "class"), image=0, label=5, box=(1, 2, 3, 4))
+OF_CLASSES = Columns(("path", "class"), image=0, label=1)  # without a header, too
 
 
 def has_header(first: Sequence[str]) -> bool:
@@ -92,10 +100,41 @@ def find_columns(where: str, header: Sequence[str], options: Mapping[str, str], 
     else:
         names = next((names for names in _BOXES if set(names) <= set(plain)), ())
         box, form = tuple(found([name]) for name in names), _BOXES.get(names, FORMATS[0])
+    if "box" not in options and not box:
+        _refuse_parts(where, header, plain)
     if image is None or label is None or (boxes and not box):
         lacks = "picture" if image is None else "class" if label is None else "box"
         raise DataError(f"{where}: the columns {_listed(header)} have no {lacks}; {_WANTED}")
-    return Columns(tuple(header), image, label, box, form, found(["split"]))
+    split = told("split", options["split"]) if "split" in options else found(_SPLITS)
+    size = _find_size(plain, box) if box else ()
+    return Columns(tuple(header), image, label, box, form, split, size)
+
+
+def _refuse_parts(where: str, header: Sequence[str], plain: Sequence[str]) -> None:
+    """Raises a DataError if some columns of a box are there and others are not: a misspelt one, perhaps."""
+    if centres := [name for name, short in zip(header, plain, strict=True) if short in _CENTRES]:
+        told = f"the columns {_listed(centres)} of a box's middle"
+        raise DataError(f"{where}: has {told}; expected its left top corner, or two corners")
+    for names in _BOXES:
+        there = [name for name in names if name in plain]
+        missing = [name for name in names if name not in plain]
+        if len({*there} - {"width", "height"}) >= 2:  # these two may be the picture's
+            strange = [name for name in header if _plain(name) not in there]
+            near = [name for name in strange if difflib.get_close_matches(_plain(name), missing, 1, 0.7)]
+            advice = f", perhaps {_listed(near)}" if near else ""
+            raise DataError(
+                f"{where}: has the columns {_listed(there)} of a box, but not {_listed(missing)}{advice}; "
+                "expected all four, or box=A+B+C+D"
+            )
+
+
+def _find_size(plain: Sequence[str], box: Sequence[int]) -> tuple[int, ...]:
+    """The columns of the picture's height and width, if there are any that are not the box's."""
+    for names in _SIZES:
+        places = tuple(plain.index(name) for name in names if plain.count(name) == 1)
+        if len(places) == 2 and not set(places) & set(box):
+            return places
+    return ()
 
 
 def _listed(header: Sequence[str]) -> str:
@@ -110,6 +149,6 @@ def _plain(name: str) -> str:
 
 def _is_number(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return math.isfinite(read_number(text))
     except ValueError:
         return False

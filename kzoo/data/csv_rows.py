@@ -4,15 +4,17 @@ import csv
 import math
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from kzoo.data.csv_columns import WITHOUT_HEADER, Columns, find_columns, has_header
+from kzoo.data.csv_columns import OF_CLASSES, WITHOUT_HEADER, Columns, find_columns, has_header
 from kzoo.data.faults import DataError, shortened
+from kzoo.data.numbers import read_number
 
 
 class RowFault(NamedTuple):
@@ -26,13 +28,16 @@ class RowFault(NamedTuple):
 class Rows(NamedTuple):
     """What the rows say, ordered by their pictures; of a picture they are in their own order."""
 
-    pictures: list[tuple[str, str]]  # split, and the path as it is written
+    pictures: list[tuple[str, str]]  # split, and the path from the table's folder
     first_lines: list[int]  # of each picture
     starts: np.ndarray  # [pictures + 1], where the boxes of each picture begin
     names: list[str]  # of classes
     labels: np.ndarray  # int32 [n], the place in `names`
     lines: np.ndarray  # int32 [n]
     boxes: np.ndarray  # float64 [n, 4] xyxy, or [n, 0]
+    told_sizes: (
+        np.ndarray
+    )  # float64 [n, 2], height and width of the picture, 0 where a row does not tell; or [n, 0]
     faults: list[RowFault]
 
 
@@ -54,15 +59,20 @@ def read_rows(file: Path, options: Mapping[str, str], boxes: bool) -> tuple[Colu
     if options or has_header(first):
         columns = find_columns(str(file), first, options, boxes)
     else:
-        columns, cells = WITHOUT_HEADER, chain([(line, first)], cells)
+        columns = OF_CLASSES if len(first) == 2 else WITHOUT_HEADER
+        cells = chain([(line, first)], cells)
+        if boxes and not columns.box:
+            expected = f"expected {','.join(WITHOUT_HEADER.names)}, or a header that tells the columns"
+            raise DataError(f"{file}: rows of {','.join(columns.names)} have no box; {expected}")
     places: dict[tuple[str, str], int] = {}
     names: dict[str, int] = {}
     first_lines, faults = [], []
-    of_picture, labels, lines, sides = array("i"), array("i"), array("i"), array("d")
+    of_picture, labels, lines, sides, sizes = array("i"), array("i"), array("i"), array("d"), array("d")
+    path_of = cache(partial(_path_from, os.path.abspath(file.parent)))
     for line, row in cells:
         place = None
         try:
-            place = places.setdefault(_picture_of(row, columns), len(places))
+            place = places.setdefault(_picture_of(row, columns, path_of), len(places))
             if place == len(first_lines):
                 first_lines.append(line)
             found = _read_row(row, columns)
@@ -70,18 +80,19 @@ def read_rows(file: Path, options: Mapping[str, str], boxes: bool) -> tuple[Colu
             faults.append(RowFault(place, f"{file}, line {line}: {error}", error.kind))
             continue
         if found:
-            name, box = found
+            name, box, size = found
             of_picture.append(place)
             labels.append(names.setdefault(name, len(names)))
             lines.append(line)
             sides.extend(box)
+            sizes.extend(size)
     if not places:
         raise DataError("; ".join([f"{file}: no row has a picture", *(one.told for one in faults[:1])]))
     pictures = np.array(of_picture, np.int32)
     order = np.argsort(pictures, kind="stable")
     ordered_boxes = np.array(sides).reshape(len(order), len(columns.box))[order]
-    if ordered_boxes.size and ordered_boxes.max() <= 1:
-        raise DataError(f"{file}: no box reaches beyond pixel 1; expected pixels, not shares of the picture")
+    if ordered_boxes.size and np.mean((ordered_boxes <= 1).all(axis=1)) > 0.5:
+        raise DataError(f"{file}: most boxes end before pixel 1; expected pixels, not shares of the picture")
     rows = Rows(
         pictures=list(places),
         first_lines=first_lines,
@@ -90,6 +101,7 @@ def read_rows(file: Path, options: Mapping[str, str], boxes: bool) -> tuple[Colu
         labels=np.array(labels, np.int32)[order],
         lines=np.array(lines, np.int32)[order],
         boxes=ordered_boxes,
+        told_sizes=np.array(sizes).reshape(len(order), len(columns.size))[order],
         faults=faults,
     )
     return columns, rows
@@ -122,21 +134,36 @@ def _delimiter(line: str) -> str:
     return max(",;\t", key=lambda delimiter: len(next(csv.reader([line], delimiter=delimiter), [])))
 
 
-def _picture_of(row: Sequence[str], columns: Columns) -> tuple[str, str]:
+def _path_from(folder: str, path: str) -> str:
+    """A path, absolute or from a folder, as one from the folder: it is the same however it was written."""
+    path = os.path.normpath(path)
+    if os.path.isabs(path) or path.startswith(os.pardir):
+        return os.path.relpath(os.path.join(folder, path), folder)
+    return path
+
+
+def _picture_of(row: Sequence[str], columns: Columns, path_of: Callable[[str], str]) -> tuple[str, str]:
     """The split and the path of a row's picture."""
     path = row[columns.image].strip().replace("\\", "/") if columns.image < len(row) else ""
     if not path:
         raise DataError("a row without a picture; expected its path", "missing")
     if columns.split is None:
-        return "", os.path.normpath(path)
+        return "", path_of(path)
     split = row[columns.split].strip() if columns.split < len(row) else ""
     if not split:
-        raise DataError(f"{shortened(path)} has no split; expected its name in the column split")
-    return split, os.path.normpath(path)
+        raise DataError(
+            f"{shortened(path)} has no split; expected its name in the column {columns.names[columns.split]}"
+        )
+    return split, path_of(path)
 
 
-def _read_row(row: Sequence[str], columns: Columns) -> tuple[str, tuple[float, ...]] | None:
-    """The class and the box of a row, xyxy; None where it is that of a picture without objects."""
+def _read_row(
+    row: Sequence[str], columns: Columns
+) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
+    """The class of a row, its box, xyxy, and the size of its picture that it tells, height and width.
+
+    None where it is that of a picture without objects.
+    """
     if len(row) != len(columns.names):
         expected = f"{len(columns.names)}, {','.join(columns.names)[:100]}"
         raise DataError(f"{len(row)} cells; expected {expected}")
@@ -145,13 +172,30 @@ def _read_row(row: Sequence[str], columns: Columns) -> tuple[str, tuple[float, .
         return None
     if not name:
         raise DataError("a row without a class; expected its name", "unknown_class")
-    return name, _read_box(texts, columns) if columns.box else ()
+    box = _read_box(texts, columns) if columns.box else ()
+    return name, box, _read_size(row, columns) if columns.size else ()
+
+
+def _read_size(row: Sequence[str], columns: Columns) -> tuple[float, float]:
+    """Height and width that a row tells of its picture, 0 where none or zero is written, as some tools do."""
+    size = []
+    for place in columns.size:
+        text = row[place].strip()
+        try:
+            size.append(read_number(text or "0"))
+            if not 0 <= size[-1] < math.inf:
+                raise ValueError("no number of pixels")
+        except ValueError:
+            told = f"{columns.names[place]} {shortened(text)}".replace("'", "")
+            raise DataError(f"{told}; expected how many pixels its picture has", "size") from None
+    height, width = size if all(size) else (0, 0)
+    return height, width
 
 
 def _read_box(texts: Sequence[str], columns: Columns) -> tuple[float, ...]:
     """A box as xyxy; a DataError says what is wrong with it."""
     try:
-        x1, y1, x2, y2 = map(float, texts)
+        x1, y1, x2, y2 = map(read_number, texts)
         if columns.format == "xywh":
             x2, y2 = x1 + x2, y1 + y2
         if not all(map(math.isfinite, (x1, y1, x2, y2))):

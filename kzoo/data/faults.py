@@ -39,6 +39,7 @@ KINDS = {
     "not_numbers": "boxes that are not of finite numbers",
     "mask": "faulty masks",
     "split": "splits that cannot be read",
+    "no_split": "pictures in no split",
     "two_splits": "pictures in two splits",
 }
 
@@ -98,6 +99,13 @@ def refuse(picture: str, error: DataError) -> None:
     collector.append(Fault(picture, str(error), error.kind))
 
 
+def note(picture: str, told: str, kind: str) -> None:
+    """Hands over a fault where they are collected: all other uses of the data do without what it is about."""
+    collector = _collected.get()
+    if collector is not None:
+        collector.append(Fault(picture, told, kind))
+
+
 def told_by_tensorflow(error: Exception) -> str | None:
     """What a DataError said where an error of TensorFlow's tells of it, as of a file that broke meanwhile."""
     within = re.search(r"DataError: (.*)", str(error))
@@ -154,7 +162,7 @@ class Faults:
         """
         self.found.append(Fault(picture, told, kind))
 
-    def close(self, pictures: int, *, strict: bool = False) -> None:
+    def close(self, pictures: int, *, strict: bool = False, noun: str = "pictures") -> None:
         """Tells what was found: nothing when there is no fault, a `DataWarning` when there are few.
 
         Within `collected` it hands the faults over instead.
@@ -162,6 +170,7 @@ class Faults:
         Args:
             pictures: how many pictures the split has, the faulty ones among them.
             strict: whether any fault is an error.
+            noun: what is counted, where the faults are of no picture.
 
         Raises:
             DataError: more than a tenth of the pictures have faults, or any has and `strict` is set.
@@ -176,8 +185,8 @@ class Faults:
         if len(self.found) > PLACES_TOLD:
             told.append(f"  ... and {len(self.found) - PLACES_TOLD} more")
         faulty = len({fault.picture for fault in self.found})
-        noun = "fault" if len(self.found) == 1 else "faults"
-        count = f"{len(self.found)} {noun} in {faulty} of {pictures} pictures"
+        faults = "fault" if len(self.found) == 1 else "faults"
+        count = f"{len(self.found)} {faults} in {faulty} of {pictures} {noun}"
         if strict:
             raise DataError("\n".join([f"{self.source}: {count}, and strict=True allows none:", *told]))
         if faulty * FAULTY_PICTURES_ALLOWED > pictures:

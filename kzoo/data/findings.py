@@ -18,28 +18,6 @@ FEW = 10  # examples of a class
 _NAMES_TOLD = 20
 
 
-def find_unions(pictures: Mapping[str, frozenset[str]]) -> dict[str, list[str]]:
-    """The splits that others make up, such as "all" and VOC's "trainval", and which these are.
-
-    Args:
-        pictures: the names of those of each split.
-    """
-    unions: dict[str, list[str]] = {}
-    for name in sorted(pictures, key=lambda name: (name == "all", len(pictures[name]))):
-        parts = [
-            other
-            for other, those in pictures.items()
-            # With next to no pictures "all" is the same as "train".
-            if (those < pictures[name] or (name == "all" != other and those == pictures[name]))
-            and those
-            and other not in unions
-        ]
-        made_up = frozenset().union(*(pictures[part] for part in parts)) == pictures[name]
-        if made_up and (len(parts) > 1 or (parts and name == "all")):
-            unions[name] = parts
-    return unions
-
-
 def find_copies(digests: Mapping[str, Sequence[tuple[str, bytes]]]) -> list[Finding]:
     """Pictures that are in a split twice, or in two of them.
 
@@ -84,7 +62,8 @@ def find_rare(info: Info, tallies: Mapping[str, Tally]) -> list[Finding]:
     found = []
     every = examples(total(tallies.values()), len(info.classes)) if tallies else ()
     for label in np.flatnonzero(np.less(every, FEW)):
-        told = f"{info.classes[label]}: {every[label]} {noun} in all splits"
+        counted = f"{every[label]} {noun if every[label] != 1 else noun.removesuffix('s')}"
+        told = f"{info.classes[label]}: {counted} in all splits"
         found.append(Finding("rare_class", "", "", told))
     for split, one in tallies.items():
         lacking = np.flatnonzero((examples(one, len(info.classes)) == 0) & (np.asarray(every) > 0))

@@ -1,17 +1,15 @@
 """Pictures that lie in a folder for each class, behind `"folder:DIR"` (`kzoo.data.folder`)."""
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from kzoo.data.faults import DataError, Faults, refuse
 from kzoo.data.folder import SPLITS, Names, files, folders, in_order, is_picture, natural
-from kzoo.data.pictures import MAX_PIXELS, check_picture, read_picture
+from kzoo.data.pictures import MAX_PIXELS, read_picture
+from kzoo.data.sizes import picture_size, picture_sizes
 from kzoo.data.source import Info, Split, check_name, check_split, draw_splits
 
-_THREADS = 8  # they wait for the disk
 _LAYOUT = "DIR/SPLIT/CLASS/* or DIR/CLASS/*"
 
 
@@ -39,13 +37,17 @@ class FolderClasses:
             there = in_order({path.name: _classes_of(spec, path, max_pixels) for path in found})
             splits = {name: _alternating(by_class) for name, by_class in there.items()}
         else:
+            found = [directory]
             there = {directory.name: _classes_of(spec, directory, max_pixels)}
             splits = _drawn(there[directory.name])
         self._splits = splits
+        filled = {name for by_class in there.values() for name, paths in by_class.items() if paths}
+        there = {split: [name for name in by_class if name in filled] for split, by_class in there.items()}
+        self._empty = [path for part in found for path in folders(part) if not files(path)]
         classes = named.names if named else _agreed(spec, there)
-        for by_class in there.values() if named else ():
-            for name, paths in by_class.items():
-                check_name(f"{paths[0].parent} (the classes are from {named.origin})", "class", name, classes)
+        for part in found if named else ():
+            for name in there[part.name]:
+                check_name(f"{part / name} (the classes are from {named.origin})", "class", name, classes)
         counts = {name: len(paths) for name, paths in splits.items()}
         self.info = Info(spec, classes, counts, ("classification",))
         self.max_objects = 1
@@ -53,9 +55,9 @@ class FolderClasses:
     def split(self, name: str, *, strict: bool = False, part: slice = slice(None)) -> Split:
         """The faultless pictures of one split, or of a part of its list."""
         check_split(self.info, name)
+        self._tell_empty(strict)
         listed = self._splits[name][part]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            sizes = list(pool.map(partial(_check, max_pixels=self._max_pixels), listed))
+        sizes = picture_sizes(listed, max_pixels=self._max_pixels)
         faults = Faults(f'{self.info.spec}, split "{name}"')
         kept = []
         for path, size in zip(listed, sizes, strict=True):
@@ -75,21 +77,25 @@ class FolderClasses:
             read=lambda index: read_picture(kept[index][0], max_pixels=self._max_pixels),
         )
 
+    def _tell_empty(self, strict: bool) -> None:
+        """Tells of folders without any file: of splits that are drawn, none has them more than another."""
+        faults = Faults(f"{self.info.spec}, all folders")
+        for folder in self._empty:
+            told = f"there is nothing in {folder}; expected pictures of its class, or no such folder"
+            faults.add(str(folder), told, "missing")
+        faults.close(len({path for paths in self._splits.values() for path in paths}), strict=strict)
+
     def _check_folders(self, missing: set[Path]) -> None:
         """Refuses a folder of which no picture is left, unless there are whole ones in other splits."""
         for folder in sorted(missing):
-            if not any(isinstance(_check(path, self._max_pixels), tuple) for path in files(folder)):
+            if not any(_can_be_read(path, self._max_pixels) for path in files(folder)):
                 told = f"{self.info.spec}: no picture of {folder} can be read"
                 error = DataError(f"{told}; expected one at least, or no such folder", "unreadable")
                 refuse(str(folder), error)
 
 
-def _check(path: Path, max_pixels: int) -> tuple[int, int] | DataError:
-    """(height, width) of a picture, or what is wrong with it."""
-    try:
-        return check_picture(path, max_pixels=max_pixels)
-    except DataError as error:
-        return error
+def _can_be_read(path: Path, max_pixels: int) -> bool:
+    return not isinstance(picture_size(path, max_pixels=max_pixels), DataError)
 
 
 def _classes_of(spec: str, directory: Path, max_pixels: int) -> dict[str, list[Path]]:
@@ -97,13 +103,15 @@ def _classes_of(spec: str, directory: Path, max_pixels: int) -> dict[str, list[P
     by_class = {path.name: files(path) for path in folders(directory)}
     if not by_class:
         raise DataError(f"{spec}: there is no folder of a class in {directory}; expected {_LAYOUT}")
+    if not any(by_class.values()):
+        raise DataError(f"{spec}: there is no picture in the folders of {directory}; expected {_LAYOUT}")
     for name, paths in by_class.items():
-        if not any(is_picture(path) or isinstance(_check(path, max_pixels), tuple) for path in paths):
+        if paths and not any(is_picture(path) or _can_be_read(path, max_pixels) for path in paths):
             raise DataError(f"{spec}: there is no picture in {directory / name}; expected those of its class")
     return by_class
 
 
-def _agreed(spec: str, there: dict[str, dict[str, list[Path]]]) -> tuple[str, ...]:
+def _agreed(spec: str, there: dict[str, list[str]]) -> tuple[str, ...]:
     """The classes, which all splits must have."""
     (first, classes), *others = ((split, tuple(by_class)) for split, by_class in there.items())
     for split, other in others:

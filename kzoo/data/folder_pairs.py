@@ -13,6 +13,7 @@ are theirs. Where nothing tells the classes and 255 occurs, the other values mus
 gaps: else it may well be that 255 is a class too.
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -54,13 +55,15 @@ class FolderPairs:
     ) -> None:
         self._max_pixels = max_pixels
         self._spec = spec
-        if any((directory / side).is_dir() for side in (image, label)):
+        if any(os.path.isdir(directory / side) for side in (image, label)):
             by_name = {pair.name: pair for pair in _pair(spec, directory / image, directory / label)}
             drawn = draw_splits(by_name)
             self._pairs = {name: [by_name[one] for one in sorted(drawn[name], key=natural)] for name in drawn}
         else:
             places = [
-                path for path in folders(directory) if any((path / side).is_dir() for side in (image, label))
+                path
+                for path in folders(directory)
+                if any(os.path.isdir(path / side) for side in (image, label))
             ]
             if not places:
                 expected = f"{directory / image} and {directory / label}, or both in a folder for each split"
@@ -111,7 +114,7 @@ def _values_of(label: Path, max_pixels: int) -> tuple[Path, frozenset[int], str]
 def _pair(spec: str, image: Path, label: Path) -> list[Pair]:
     """What lies in the two folders, by name."""
     for folder, other in ((image, label), (label, image)):
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise DataError(f"{spec}: there is {other}, but no {folder}; expected both")
     pictures, labels = _by_name(image), _by_name(label)
     if not pictures:

@@ -3,7 +3,8 @@
 A turn that EXIF asks for is carried out, so that sizes and pixels are those that viewers and annotation tools
 show (`kzoo.data.orientation`). What is in a file tells its format, not what it is called. Of several pages or
 moving pictures the first is read. Only regular files are opened, and a picture of more pixels than are
-allowed is refused by its header, before anything is decoded.
+allowed is refused by its header, before anything is decoded. Pillow's own limit for the whole process holds
+for WebP alone, which above twice `PIL.Image.MAX_IMAGE_PIXELS` is refused however many pixels are allowed.
 """
 
 import contextlib
@@ -162,6 +163,15 @@ def check_stored(data: bytes, place: str, *, max_pixels: int = MAX_PIXELS) -> tu
     return height, width
 
 
+class _Tiff(TiffImagePlugin.TiffImageFile):
+    """As Pillow has it, which would ask for its own limit where it makes room for the pixels."""
+
+    def load_prepare(self) -> None:
+        if self._im is None:
+            self.im = Image.core.new(self.mode, self._tile_size)
+        super().load_prepare()
+
+
 @contextlib.contextmanager
 def _faults_told(place: str | Path, expected: str) -> Iterator[None]:
     try:
@@ -171,13 +181,13 @@ def _faults_told(place: str | Path, expected: str) -> Iterator[None]:
 
 
 def _opened(file: BinaryIO, max_pixels: int | None) -> ImageFile.ImageFile:
-    """As `Image.open` does it, but without its limits, which are one number for the whole process."""
+    """As `Image.open` does it, but without its limit, which is one number for the whole process."""
     head = file.read(_HEAD)
     for name in FORMATS:
         factory, accepts = Image.OPEN[name]
         if accepts(head):
             file.seek(0)
-            picture = factory(file, "")
+            picture = _Tiff(file, "") if name == "TIFF" else factory(file, "")
             width, height = picture.size
             if max_pixels is not None and width * height > max_pixels:
                 of = f"a picture of {width} x {height} pixels, which is more than max_pixels={max_pixels}"
@@ -231,16 +241,20 @@ def _usual_jpeg(picture: ImageFile.ImageFile) -> np.ndarray | None:
         if simplejpeg.decode_jpeg_header(content)[1::-1] != picture.size:  # max_pixels was asked of that
             return None
         return simplejpeg.decode_jpeg(content, "RGB", strict=True)
-    except ValueError:
+    except ValueError as error:
+        if "premature end" in str(
+            error
+        ):  # Pillow would fill up with grey and say nothing, if the file ends well
+            raise DataError("truncated within (premature end of data)") from error
         return None
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:
     if picture.mode.startswith("I"):  # 16 bits of grey; Pillow's own conversion would clip them
-        grey = np.asarray(picture).astype(np.int64)
+        grey = np.asarray(picture)
         if grey.min() < 0 or grey.max() > 65535:
             raise DataError("a picture of 32 bits a pixel, which has no known range of values")
-        grey = ((grey * 255 + 32767) // 65535).astype(np.uint8)
+        grey = ((grey.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
         return np.repeat(grey[..., np.newaxis], 3, axis=-1)  # [H, W, 3]
     if picture.mode == "F":
         raise DataError("a picture of floating-point numbers, which has no known range of values")
@@ -262,6 +276,8 @@ def _kind_of(error: Exception) -> str:
     """What kind of fault it is (`kzoo.data.faults`) that a picture cannot be read because of an error."""
     if isinstance(error, FileNotFoundError):
         return "missing"
+    if isinstance(error, Image.DecompressionBombError):
+        return "too_large"
     if isinstance(error, DataError) and error.kind == "too_large":
         return error.kind
     return "truncated" if isinstance(error, EOFError) or "truncated" in str(error).lower() else "unreadable"

@@ -113,7 +113,7 @@ class Report:
         if len(counts) > len(common):
             rows.append([f"  ... and {len(counts) - len(common)} classes more", *[""] * len(columns)])
         if "pixels" in columns[next(iter(columns))]:
-            rows.append(["  ignored", *(f"{one['pixels']['ignored']:.1%}" for one in columns.values())])
+            rows.append(["  ignored", *(f"{one['ignored_pixels']:.1%}" for one in columns.values())])
         behind = len(rows)
         for key, name in _ROWS.items():
             if any(one.get(key) for one in columns.values()):

@@ -33,6 +33,32 @@ def check_segmentation(found: object, size: tuple[int, int]) -> list[np.ndarray]
     return polygons
 
 
+def check_in_box(segmentation: list[np.ndarray] | dict, box: tuple[float, float, float, float]) -> None:
+    """Refuses polygons of which none comes near their object's box, xyxy, and shares of a picture.
+
+    Raises:
+        ValueError: so it is; the message says what is expected.
+    """
+    if isinstance(segmentation, dict):
+        return
+    x1, y1, x2, y2 = box
+    may_be_a_pixel = min(x2, y2) <= 1 + ROUNDING
+    for polygon in segmentation:
+        left, top = polygon[::2].min(), polygon[1::2].min()
+        right, bottom = polygon[::2].max(), polygon[1::2].max()
+        is_near = (
+            left <= x2 + ROUNDING
+            and top <= y2 + ROUNDING
+            and x1 <= right + ROUNDING
+            and y1 <= bottom + ROUNDING
+        )
+        if is_near and (may_be_a_pixel or max(right, bottom) > 1):
+            return
+    points = np.concatenate(segmentation).reshape(-1, 2)
+    told = f"segmentation has polygons from {points.min(axis=0).tolist()} to {points.max(axis=0).tolist()}"
+    raise ValueError(f"{told}; expected pixels in the object's box, [{x1:g}, {y1:g}] to [{x2:g}, {y2:g}]")
+
+
 def _is_on_a_line(polygon: np.ndarray) -> bool:
     x, y = (polygon.reshape(-1, 2) - polygon[:2]).T
     farthest = np.argmax(np.hypot(x, y))

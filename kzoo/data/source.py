@@ -18,6 +18,7 @@ import numpy as np
 from kzoo.checks import check_choice, check_integer
 from kzoo.data.class_names import check_classes
 from kzoo.data.faults import DataError
+from kzoo.data.paths import is_there, read_path
 from kzoo.data.pictures import MAX_PIXELS
 from kzoo.tasks import TASKS
 
@@ -63,6 +64,8 @@ class Split:
             raises DataError naming the file.
         crowd_classes: for each picture int32 [k], the classes of its crowd regions, where they are known.
         areas: for each picture float32 [n], the areas in own pixels that the annotations tell, if they do.
+        read_bytes: index -> the bytes of a picture's file, where it lies within another one, as in TFDS sets;
+            None where there are only pixels.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Split:
     read_labels: Callable[[int], np.ndarray] | None = None
     areas: tuple[np.ndarray, ...] | None = None
     crowd_classes: tuple[np.ndarray, ...] | None = None
+    read_bytes: Callable[[int], bytes | None] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -125,9 +129,8 @@ def open_source(
     if not isinstance(spec, str):
         raise DataError(f"the data must be named by text such as 'shapes' or 'voc:DIR', got {spec!r}")
     scheme, _, where = spec.partition(":")
-    if spec and scheme not in _SCHEMES and Path(spec).is_dir():
-        kinds = f"'folder:{spec}', 'voc:{spec}', 'coco:{spec}' or 'yolo:{spec}'"
-        raise DataError(f"data {spec!r} is a directory; of which kind? Write {kinds}")
+    if scheme not in _SCHEMES:
+        _refuse_bare(spec)
     check_name(f"data {spec!r}", "kind of data", scheme, _SCHEMES)
     if task is not None:
         check_name(spec, "task", task, TASKS)
@@ -142,6 +145,24 @@ def open_source(
         count = len(source.info.classes)
         raise DataError(f"{spec}: {count} classes of pixels; expected no more than {MOST_PIXEL_CLASSES}")
     return source
+
+
+def _refuse_bare(spec: str) -> None:
+    """Refuses a path without its kind: it says what to write."""
+    if spec and os.path.isdir(os.path.expanduser(spec)):
+        kinds = ", ".join(f"'{kind}:{spec}'" for kind in ("folder", "voc", "coco", "yolo"))
+        raise DataError(f"data {spec!r} is a directory; of which kind? Write {kinds} or 'tfds:{spec}'")
+    suffix = os.path.splitext(spec.partition(",")[0])[1].lower()
+    pictures = "" if "," in spec else ",DIR"
+    offers = {
+        ".csv": f"'csv:{spec}'",
+        ".tsv": f"'csv:{spec}'",
+        ".json": f"'coco:{spec}{pictures}'" + (", where DIR has the pictures" if pictures else ""),
+        ".yaml": f"'yolo:{spec}'",
+        ".yml": f"'yolo:{spec}'",
+    }
+    if suffix in offers:
+        raise DataError(f"data {spec!r} is a file; of which kind? Write {offers[suffix]}")
 
 
 def open_split(source: Source, text: str, *, strict: bool = False) -> Split:
@@ -195,12 +216,13 @@ def _place(told: str, end: str | None, count: int) -> int | None:
     return (share * count + 50) // 100
 
 
-def check_name(where: str, argument: str, value: object, known: Iterable[str]) -> None:
-    """Raises a DataError that offers the nearest names unless `value` is one of the known ones."""
+def check_name(
+    where: str, argument: str, value: object, known: Iterable[str], kind: str = "annotation"
+) -> None:
+    """Raises a DataError of this kind, with the nearest names, unless `value` is one of the known ones."""
     try:
         check_choice(argument, value, known)
     except ValueError as error:
-        kind = "unknown_class" if argument == "class" else "annotation"
         raise DataError(f"{where}: {error}", kind) from None
 
 
@@ -263,12 +285,12 @@ def _open_shapes(
 def _open_voc(
     spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, seed: int, max_pixels: int
 ) -> Source:
-    from kzoo.data.voc import Voc, find_annotations, has_labels
+    from kzoo.data.voc import Voc, find_annotations, find_voc, has_labels
     from kzoo.data.voc_segmentation import VocSegmentation
 
     if not where:
         raise DataError(f"{spec!r} lacks the directory; expected 'voc:DIR'")
-    directory = _folder(spec, where, "a directory in the layout of Pascal VOC")
+    directory = find_voc(spec, _folder(spec, where, "a directory in the layout of Pascal VOC"))
     pixels_only = task is None and has_labels(directory) and not find_annotations(directory)
     if task == "segmentation" or pixels_only:
         return VocSegmentation(spec, directory, classes=classes, max_pixels=max_pixels)
@@ -290,7 +312,10 @@ def _open_yolo(
 
     if not where:
         raise DataError(f"{spec!r} lacks the directory; expected 'yolo:DIR'")
-    directory = _folder(spec, where, "a directory with images and labels in the layout of YOLO")
+    file = read_path(spec, where)
+    if file.suffix.lower() in (".yaml", ".yml") and file.is_file():
+        return Yolo(spec, file.parent, task=task, classes=classes, description=file, max_pixels=max_pixels)
+    directory = _folder(spec, where, "a directory in the layout of YOLO, or its data.yaml")
     return Yolo(spec, directory, task=task, classes=classes, max_pixels=max_pixels)
 
 
@@ -314,11 +339,11 @@ def _open_coco(
     if comma and not (file and pictures):
         missing = "directory behind" if file else "file before"
         raise DataError(f"{spec!r} lacks the {missing} the comma; expected 'coco:INSTANCES.json,IMAGE_DIR'")
-    if not comma or Path(where).expanduser().is_dir():
+    if not comma or is_there(where):
         directory = _folder(spec, where, "a directory with instances_SPLIT.json, or INSTANCES.json,IMAGE_DIR")
         return Coco(spec, directory, task=task, classes=classes, max_pixels=max_pixels)
     directory = _folder(spec, pictures, "the directory of the pictures behind the comma")
-    file = Path(file).expanduser()
+    file = read_path(spec, file)
     return Coco(spec, directory, file, task=task, classes=classes, max_pixels=max_pixels)
 
 
@@ -331,7 +356,7 @@ def _open_tfds(
 
 
 def _folder(spec: str, where: str, expected: str) -> Path:
-    directory = Path(where).expanduser()
+    directory = read_path(spec, where)
     if not directory.is_dir():
         found = "is not a directory" if directory.exists() else "does not exist"
         raise DataError(f"{spec!r}: {directory} {found}; expected {expected}")

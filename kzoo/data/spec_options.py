@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kzoo.data.faults import DataError
+from kzoo.data.paths import is_there, read_path
 from kzoo.data.source import check_name
 
 
@@ -21,7 +22,7 @@ def read_options(spec: str, where: str, known: Sequence[str], place: str) -> tup
         DataError: no path, an unknown option, one that is there twice, or one that says nothing.
     """
     options = {}
-    while not Path(where).expanduser().exists() and (match := re.fullmatch(r"(.*),([^,=/]*)=([^,]*)", where)):
+    while not is_there(where) and (match := re.fullmatch(r"(.*),([^,=/]*)=([^,]*)", where)):
         where, option, value = match.groups()
         check_name(spec, "option", option.strip(), known)
         if option.strip() in options:
@@ -32,4 +33,4 @@ def read_options(spec: str, where: str, known: Sequence[str], place: str) -> tup
     if not where:
         expected = {"directory": "DIR", "file": "FILE"}[place]
         raise DataError(f"{spec!r} lacks the {place}; expected '{spec.partition(':')[0]}:{expected}'")
-    return Path(where).expanduser(), options
+    return read_path(spec, where), options

@@ -86,7 +86,8 @@ def figures(of: Tally, classes: Sequence[str]) -> dict:
     found["classes"] = dict(zip(classes, examples(of, len(classes)).tolist(), strict=True))
     if of.pixels is not None:
         shares = of.pixels.sum(axis=0) / max(1, of.pixels.sum())
-        found["pixels"] = dict(zip(classes, shares[1:].tolist(), strict=True)) | {"ignored": float(shares[0])}
+        found["pixels"] = dict(zip(classes, shares[1:].tolist(), strict=True))
+        found["ignored_pixels"] = float(shares[0])
     if of.boxes is not None:
         box_width, box_height = (of.boxes[:, 2:] - of.boxes[:, :2]).T
         spreads |= {"objects_per_picture": of.counts, "box_width": box_width, "box_height": box_height}

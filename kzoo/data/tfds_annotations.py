@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
 
-from kzoo.data.faults import DataError
+from kzoo.data.faults import DataError, shortened
 from kzoo.data.masks import encode
 from kzoo.data.pairs import IGNORED, pixel_values
 from kzoo.data.pictures import check_stored, open_stored, read_stored
 from kzoo.data.segmentations import check_segmentation
 from kzoo.data.source import MASKED, clip_box
-from kzoo.data.tfds_features import IMAGE, LABEL, Features
+from kzoo.data.tfds_features import COUNTS, IMAGE, LABEL, Features
 from kzoo.data.tfds_records import Record, Scanned
 
 _DECIMALS = 3  # of pixels, that shares of 32 bits tell
@@ -74,6 +75,9 @@ class Annotations:
             return self._look_at(scanned.record, scanned)
         except DataError as error:
             return error
+        except Exception as error:  # a record may be anything, also other than the set says of its features
+            expected = "expected what the set says of its features"
+            return DataError(f"{scanned.place}: {type(error).__name__}: {error}; {expected}")
 
     def _look_at(self, record: Record, scanned: Scanned) -> Picture:
         place = scanned.place
@@ -93,6 +97,11 @@ class Annotations:
         if isinstance(found, np.ndarray):
             return np.broadcast_to(found[..., :3], (*found.shape[:2], 3)).astype(np.uint8)
         return read_stored(found, place, max_pixels=self._max_pixels)
+
+    def read_bytes(self, record: Record, place: str) -> bytes | None:
+        """The picture's file as it is stored; None where TFDS hands over pixels."""
+        found = _value(record, IMAGE, place)
+        return found if isinstance(found, bytes) else None
 
     def read_labels(self, record: Record, place: str, size: tuple[int, int]) -> np.ndarray:
         """int16 [H, W], the class of each pixel, -1 where it is ignored."""
@@ -128,11 +137,10 @@ class Annotations:
         return table
 
     def _class(self, found: object, told: str) -> int:
-        number = int(found)
-        if not 0 <= number < len(self._class_of):
+        if not isinstance(found, Integral) or not 0 <= found < len(self._class_of):
             expected = f"expected the number of a class, 0 to {len(self._class_of) - 1}"
-            raise DataError(f"{told} {number}; {expected}", "unknown_class")
-        return self._class_of[number]
+            raise DataError(f"{told} {shortened(found)}; {expected}", "unknown_class")
+        return self._class_of[int(found)]
 
     def _read_rows(
         self, record: Record, place: str, size: tuple[int, int]
@@ -155,15 +163,14 @@ class Annotations:
                         self._read_box(box, size),
                         self._class(label, "label"),
                         bool(crowd),
-                        None if area is None else float(area),
+                        None if area is None else _number(area, "area"),
                         self._read_counts(counts, size) if counts is not None and self._masked else None,
                         number,
                     )
                 )
-            except ValueError as error:
-                kind = error.kind if isinstance(error, DataError) else "mask"
+            except DataError as error:
                 told = ", ".join(f"{share:.6g}" for share in box)
-                faults.append((f"object {number + 1}, bbox ({told}): {error}", kind))
+                faults.append((f"object {number + 1}, bbox ({told}): {error}", error.kind))
         return sorted(rows, key=lambda row: row.crowd), faults  # it is stable
 
     def _read_box(self, shares: list[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -181,8 +188,12 @@ class Annotations:
         return clip_box("it", (left - self._from_one, top - self._from_one, right, bottom), size)
 
     def _read_counts(self, counts: bytes, size: tuple[int, int]) -> dict:
-        text = counts.decode("ascii", "replace")
-        return check_segmentation({"size": list(size), "counts": text}, size)
+        if not isinstance(counts, bytes):
+            raise DataError(f"{COUNTS} {shortened(counts)}; expected COCO's compressed run lengths", "mask")
+        try:
+            return check_segmentation({"size": list(size), "counts": counts.decode("ascii", "replace")}, size)
+        except ValueError as error:
+            raise DataError(str(error), "mask") from error
 
     def _size(self, picture: bytes | np.ndarray, place: str) -> tuple[int, int]:
         if isinstance(picture, np.ndarray):
@@ -201,6 +212,12 @@ class Annotations:
             told, expected = (f"{width} x {height}" for height, width in (values.shape, size))
             raise DataError(f"{place}: a picture of {told}; expected {expected}, as its picture has", "mask")
         return values
+
+
+def _number(found: object, told: str) -> float:
+    if not isinstance(found, Real):
+        raise DataError(f"{told} {shortened(found)}; expected a number")
+    return float(found)
 
 
 def _value(record: Record, feature: str, place: str) -> object:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from numbers import Integral
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -25,8 +26,9 @@ from kzoo.data.labels import labels_of_masks
 from kzoo.data.source import MASKED, Info, Split, check_name, check_split
 from kzoo.data.tfds_annotations import Annotations, Picture
 from kzoo.data.tfds_builder import open_builder, prepare
-from kzoo.data.tfds_features import Features, find_features
+from kzoo.data.tfds_features import LABEL, Features, find_features
 from kzoo.data.tfds_records import Record, Records, Scanned, open_records
+from kzoo.data.yolo_labels import MOST_CLASSES
 
 _THREADS = 4
 _BLOCK = 256  # records that are looked at together
@@ -65,7 +67,8 @@ class TfdsSource:
         features: of the set.
         task: what is to be learnt.
         classes: names in the order of their numbers, with or without "background" in front where pixels
-            have those of objects. A set that names none takes them as the names of 0, 1, 2, ...
+            have those of objects. A set that names none takes them as the names of 0, 1, 2, ...; without them
+            all records are read to see which numbers there are.
         max_pixels: the most that a picture may have.
     """
 
@@ -88,18 +91,38 @@ class TfdsSource:
         found, of_masks = _names_for(features, self._task)
         if classes and of_masks:
             classes = object_classes(classes)
+        numbers = ()
         if not (found or classes) and task is not None:
+            numbers = self._numbers(spec)
+        if not (found or classes or numbers) and task is not None:
             expected = "expected classes=, the names of 0, 1, 2, ..."
             raise DataError(f"{spec}: nothing in it names its classes; {expected}")
         for name in found if found and classes else ():
             check_name(f"{spec} (the classes are from classes=)", "class", name, classes)
-        names = classes or found or ()
+        names = classes or found or numbers
         class_of = tuple(map(names.index, found or names))  # of the set's own numbers
         from_one = builder.name == "voc"
         self._annotations = Annotations(features, self._task, class_of, max_pixels, from_one)
         splits = {name: int(split.num_examples) for name, split in builder.info.splits.items()}
         self.info = Info(spec, pixel_classes(names) if of_masks else names, splits, tasks)
         self.max_objects = 1
+
+    def _numbers(self, spec: str) -> tuple[str, ...]:
+        """The classes of a set that names none, called by their numbers; none where only pixels have them."""
+        if self._task == "classification":
+            feature = LABEL
+        elif self._features.objects:
+            feature = self._features.objects.label
+        else:
+            return ()
+        prepare(spec, self._builder)
+        highest = -1
+        for name in self._builder.info.splits:
+            for scanned in open_records(self._builder, name).scan():
+                found = () if isinstance(scanned.record, DataError) else scanned.record.get(feature, ())
+                there = [int(one) for one in found if isinstance(one, Integral) and one < MOST_CLASSES]
+                highest = max([highest, *there])
+        return tuple(map(str, range(highest + 1)))
 
     def split(self, name: str, *, strict: bool = False, part: slice = slice(None)) -> Split:
         """The faultless pictures of a split, or of what TFDS's own language tells of splits."""
@@ -174,6 +197,7 @@ class TfdsSource:
             names=tuple(f"{told}, {picture.scanned.place}" for picture in kept),
             sizes=sizes,
             read=lambda index: annotations.read_picture(*record_of(index)),
+            read_bytes=lambda index: annotations.read_bytes(*record_of(index)),
             read_masks=read_masks if masked else None,
             read_labels=read_labels if self._task == "segmentation" else None,
             areas=column([[row.area for row in one] for one in rows], np.float32) if areas else None,

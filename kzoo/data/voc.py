@@ -6,10 +6,11 @@
                                      "val" and "test", the rest is "train"; and there is "all"
     DIR/classes.txt or labels.txt    a class a line; without it those found are taken, most frequent first
 
-Annotations and pictures may also lie in DIR itself, as labelImg leaves them. The lists of single classes that
-Pascal VOC has beside its splits (`aeroplane_train.txt`, a name and 1, 0 or -1 a line) are no splits. Objects
-marked `difficult` are objects like all others. The class of each pixel is another source's
-(`kzoo.data.voc_segmentation`).
+Annotations and pictures may also lie in DIR itself, as labelImg leaves them, or in a folder for each split,
+as Roboflow exports them, where "val" may be called "valid". Where DIR has neither, but one folder that does,
+as VOCdevkit has VOC2012, that is taken. The lists of single classes that Pascal VOC has beside its splits
+(`aeroplane_train.txt`, a name and 1, 0 or -1 a line) are no splits. Objects marked `difficult` are objects
+like all others. The class of each pixel is another source's (`kzoo.data.voc_segmentation`).
 
 Boxes are written in VOC as the first and the last pixel of an object, counted from 1. They are read as
 (xmin - 1, ymin - 1, xmax, ymax), the object's borders. Tools that count from 0 write such boxes too, so that
@@ -34,6 +35,8 @@ import numpy as np
 
 from kzoo.data.class_names import found_classes, read_lines, written_classes
 from kzoo.data.faults import DataError, Faults, kind_of, refuse
+from kzoo.data.folder import folders, in_order, is_picture, split_of_folder
+from kzoo.data.numbers import read_number
 from kzoo.data.orientation import orientation_of_annotation, turn_boxes, turn_size
 from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS, check_picture, read_orientation, read_picture
 from kzoo.data.source import Info, Split, check_name, check_split, clip_box, draw_splits
@@ -79,12 +82,24 @@ class Voc:
     ) -> None:
         self._max_pixels = max_pixels
         folder, paths = first_folder(directory / "Annotations", directory), find_annotations(directory)
-        if not paths:
-            raise DataError(f"{spec}: there is no annotation in {folder}; expected files NAME.xml")
-        self._annotations = {one.path.stem: one for one in in_threads(_parse, paths)}
         self._annotation_folder = folder
-        self._picture_folder = first_folder(directory / "JPEGImages", directory)
-        self._ids = read_splits(directory / "ImageSets" / "Main") or draw_splits(self._annotations)
+        picture_folder = first_folder(directory / "JPEGImages", directory)
+        if paths:
+            self._annotations = {one.path.stem: one for one in in_threads(_parse, paths)}
+            self._ids = read_splits(directory / "ImageSets" / "Main") or draw_splits(self._annotations)
+            self._picture_folders = dict.fromkeys(self._ids, picture_folder)
+        else:
+            self._picture_folders = find_split_folders(directory)
+            if not self._picture_folders:
+                there = [f", but in {path}" for path in folders(directory) if any(path.glob("*.xml"))][:1]
+                told = f"{spec}: there is no annotation in {folder}{''.join(there)}"
+                raise DataError(f"{told}; expected files NAME.xml in Annotations, or beside their pictures")
+            self._annotations, self._ids = {}, {}
+            for name, folder in self._picture_folders.items():
+                parsed = in_threads(_parse, find_annotations(folder))
+                of_split = {f"{folder.name}/{one.path.stem}": one for one in parsed}
+                self._annotations |= of_split
+                self._ids[name] = list(of_split)
         classes, self._classes_from = _choose_classes(spec, directory, classes, self._annotations.values())
         tasks = ("detection", "segmentation") if has_labels(directory) else ("detection",)
         self.info = Info(spec, classes, {name: len(ids) for name, ids in self._ids.items()}, tasks)
@@ -100,8 +115,9 @@ class Voc:
             if times > 1:
                 told = f"{picture} is listed {times} times in the split {name}; expected once"
                 faults.add(picture, told, "duplicate")
-        index = index_pictures(self._picture_folder)
-        found = in_threads(lambda picture: self._find_picture(picture, index), ids)
+        folder = self._picture_folders[name]
+        index = index_pictures(folder)
+        found = in_threads(lambda picture: self._find_picture(picture, folder, index), ids)
         paths, sizes, boxes, classes = [], [], [], []
         for picture, one in zip(ids, found, strict=True):
             if picture in self._annotations:
@@ -124,7 +140,7 @@ class Voc:
             read=lambda index: read_picture(paths[index], max_pixels=self._max_pixels),
         )
 
-    def _find_picture(self, picture: str, index: dict[str, list[Path]]) -> _Picture | DataError:
+    def _find_picture(self, picture: str, folder: Path, index: dict[str, list[Path]]) -> _Picture | DataError:
         """The picture, or what is wrong with it or its annotation as a whole."""
         annotation = self._annotations.get(picture)
         if annotation is None:
@@ -133,10 +149,10 @@ class Voc:
             return DataError(f"{path}: there is no such file; expected {expected}", "no_annotation")
         if annotation.fault:
             return DataError(f"{annotation.path}: {annotation.fault}; expected a Pascal VOC annotation")
-        path = _match_picture(picture, annotation.filename, index)
+        path = _match_picture(annotation.path.stem, annotation.filename, index)
         if path is None:
             expected = annotation.filename or f"{picture}.jpg"
-            expected = self._picture_folder / expected
+            expected = folder / expected
             return DataError(f"{annotation.path}: its picture is missing; expected {expected}", "missing")
         try:
             size, orientation = check_picture(path, max_pixels=self._max_pixels), 1
@@ -157,7 +173,7 @@ class Voc:
             if name and name not in self.info.classes:
                 place = f"{annotation.path}, object {number} (the classes are from {self._classes_from})"
                 try:
-                    check_name(place, "class", name, self.info.classes)
+                    check_name(place, "class", name, self.info.classes, "unknown_class")
                 except DataError as error:
                     refuse(picture, error)
 
@@ -192,7 +208,7 @@ def _read_box(texts: tuple[str, ...], size: tuple[int, int]) -> tuple[float, flo
     told = f"box ({', '.join(f'{side} {text!r}' for side, text in zip(_SIDES, texts, strict=True))})"
     told = told.replace("'", "")
     try:
-        xmin, ymin, xmax, ymax = map(float, texts)
+        xmin, ymin, xmax, ymax = map(read_number, texts)
     except ValueError:
         raise DataError(f"{told} is not of numbers; expected four numbers of pixels", "not_numbers") from None
     if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
@@ -238,7 +254,7 @@ def _read_size(root: ElementTree.Element) -> tuple[int, int] | None:
     """(height, width), or None where the annotation does not tell: none or zero, as some tools write it."""
     width, height = _text(root, "size/width"), _text(root, "size/height")
     try:
-        size = int(float(height or 0)), int(float(width or 0))
+        size = int(read_number(height or "0")), int(read_number(width or "0"))
     except (ValueError, OverflowError):
         raise ValueError(f"<size> of width {width!r} and height {height!r}") from None
     return size if all(size) else None
@@ -256,6 +272,32 @@ def has_labels(directory: Path) -> bool:
 def find_annotations(directory: Path) -> list[Path]:
     """The annotations, in a folder of their own or in the directory itself."""
     return sorted(first_folder(directory / "Annotations", directory).glob("*.xml"), key=str)
+
+
+def find_split_folders(directory: Path) -> dict[str, Path]:
+    """The folders that have pictures and annotations side by side, by their splits."""
+    found = {split_of_folder(path): path for path in folders(directory) if any(path.glob("*.xml"))}
+    return in_order({name: path for name, path in found.items() if any(map(is_picture, path.iterdir()))})
+
+
+def find_voc(spec: str, directory: Path) -> Path:
+    """The directory in the layout of VOC: itself, or the only one in it or in a VOCdevkit in it.
+
+    Raises:
+        DataError: there are several.
+    """
+    if find_annotations(directory) or has_labels(directory) or find_split_folders(directory):
+        return directory
+    inner = [
+        path for place in (directory, directory / "VOCdevkit") if place.is_dir() for path in folders(place)
+    ]
+    found = [path for path in inner if (path / "Annotations").is_dir() or has_labels(path)]
+    if len(found) > 1:
+        offered = " or ".join(f"'voc:{path}'" for path in found)
+        raise DataError(
+            f"{spec}: there are {len(found)} folders of Pascal VOC in it; expected one: {offered}"
+        )
+    return found[0] if found else directory
 
 
 def first_folder(wanted: Path, otherwise: Path) -> Path:

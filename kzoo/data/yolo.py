@@ -6,16 +6,19 @@
     DIR/images/NAME.jpg              and DIR/labels/NAME.txt: splits are drawn, as of voc:DIR
     DIR/NAME.jpg                     and DIR/NAME.txt, or both in a folder for each split
 
-What data.yaml says of splits goes before the folders. Pictures may lie in folders within these, text files
-then in the same; hidden files are left out. A picture without a text file is one without objects.
+What data.yaml says of splits goes before the folders; `"yolo:FILE.yaml"` is the same as the folder that it
+lies in, whatever it is called. Pictures may lie in folders within these, text files then in the same; hidden
+files are left out. A picture without a text file is one without objects. Beside folders that are called
+train, val or test, or begin so, pictures are in no split, which is a fault.
 
 The classes are the names of data.yaml, classes.txt, labels.txt or obj.names. Without any of them they are
 called "0", "1", ... up to the highest number that a row has. A row is `class cx cy w h` or a polygon
 (`kzoo.data.yolo_labels`), whose box goes around its points. Of rows with key points, which `kpt_shape` in
 data.yaml tells, the box is read. All is in shares of the picture as it is seen.
 
-Where rows are polygons there are masks; then a row that is only a box is a fault for the tasks that are about
-them. For the task "segmentation" the classes are those of pixels: "background", then those of the objects.
+Where more than half of all rows are polygons there are masks; then a row that is only a box is a fault for
+the tasks that are about them. For the task "segmentation" the classes are those of pixels: "background", then
+those of the objects.
 """
 
 from collections import Counter
@@ -26,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kzoo.data.class_names import object_classes, pixel_classes
-from kzoo.data.faults import DataError, Faults, kind_of
+from kzoo.data.faults import DataError, Faults, kind_of, note
 from kzoo.data.folder import Names
 from kzoo.data.labels import labels_of_masks
 from kzoo.data.pictures import MAX_PIXELS, read_picture
@@ -57,6 +60,7 @@ class Yolo:
         task: what is to be learnt: it tells whether masks are looked at.
         classes: names in the order of their numbers, with or without "background" in front where it is about
             pixels; by default those of the files.
+        description: the file of that, if it is told; by default data.yaml or the like, if there is one.
         max_pixels: the most that a picture may have.
     """
 
@@ -67,11 +71,13 @@ class Yolo:
         *,
         task: str | None = None,
         classes: tuple[str, ...] | None = None,
+        description: Path | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._masked, self._pixels, self._max_pixels = task in MASKED, task == "segmentation", max_pixels
-        layout = find_layout(spec, directory)
+        layout = find_layout(spec, directory, description)
         self._splits, self._absent = layout.splits, layout.absent
+        self._strays, self._outside = layout.strays, layout.outside
         texts = [entry.text for entries in self._splits.values() for entry in entries if entry.text]
         texts = list(dict.fromkeys(texts))
         read = partial(read_labels, keypoints=layout.keypoints, polygons=self._masked)
@@ -84,7 +90,7 @@ class Yolo:
         if classes and self._pixels:
             classes = object_classes(classes)
         self._objects, self._named = self._choose_classes(spec, layout.named, classes)
-        with_masks = any(one.has_polygons for one in found)
+        with_masks = 2 * sum(one.num_polygons for one in found) > sum(len(one.lines) for one in found)
         names = pixel_classes(self._objects) if self._pixels else self._objects
         splits = {name: len(entries) for name, entries in self._splits.items()}
         self.info = Info(spec, names, splits, ("detection", *(MASKED if with_masks else ())))
@@ -98,6 +104,7 @@ class Yolo:
         if not any(entry.text for entry in self._splits[name]):
             told = f'{self.info.spec}: split="{name}" has no text file for any of its pictures'
             raise DataError(f"{told}; expected one for each that has objects")
+        self._check_strays(name, strict)
         faults = Faults(f'{self.info.spec}, split "{name}"')
         listed = []
         for entry, times in Counter(self._splits[name][part]).items():
@@ -105,13 +112,27 @@ class Yolo:
                 told = f"{entry.picture} is listed {times} times in the split; expected once"
                 faults.add(entry.picture, told, "duplicate")
             if entry.fault:
-                faults.add(entry.picture or entry.text, str(entry.fault), entry.fault.kind)
+                faults.add(entry.picture, str(entry.fault), entry.fault.kind)
             else:
                 listed.append(entry)
         sizes = picture_sizes([entry.picture for entry in listed], max_pixels=self._max_pixels)
         kept = [self._read(entry, size, faults) for entry, size in zip(listed, sizes, strict=True)]
         faults.close(len(self._splits[name][part]), strict=strict)
         return self._split_of(name, [picture for picture in kept if picture])
+
+    def _check_strays(self, name: str, strict: bool) -> None:
+        """Tells of text files without a picture, pictures in no split and, in a check, splits not there."""
+        for told in self._absent.values():
+            note("", told, "split")
+        pictures = {entry.picture for entries in self._splits.values() for entry in entries}
+        for where, strays, count in (
+            (f'split "{name}"', self._strays[name], len(self._splits[name])),
+            ("beside its splits", self._outside, len(pictures)),
+        ):
+            faults = Faults(f"{self.info.spec}, {where}")
+            for path, fault in strays:
+                faults.add(path, str(fault), fault.kind)
+            faults.close(count, strict=strict)
 
     def _split_of(self, name: str, pictures: list[_Picture]) -> Split:
         def read_masks(index: int) -> list[dict]:

@@ -29,12 +29,12 @@ class Labels(NamedTuple):
     classes: np.ndarray  # int32 [n]
     boxes: np.ndarray  # float64 [n, 4] xyxy
     polygons: tuple[np.ndarray | None, ...]  # of each box float64 [2 k], x and y by turns, if they are read
-    has_polygons: bool
+    num_polygons: int  # rows that are polygons, be they kept or not
     faults: tuple[DataError, ...]  # of single rows
     broken: DataError | None = None  # what is wrong with the file as a whole
 
 
-NO_LABELS = Labels(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros([0, 4]), (), False, ())
+NO_LABELS = Labels(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros([0, 4]), (), 0, ())
 
 
 class _Row(NamedTuple):
@@ -73,7 +73,7 @@ def read_labels(path: str, *, keypoints: int = 0, polygons: bool = True) -> Labe
         classes=np.array([row.label for row in rows], np.int32),
         boxes=np.array([row.box for row in rows], np.float64).reshape(-1, 4),
         polygons=tuple(row.points and np.array(row.points) for row in rows) if polygons else (),
-        has_polygons=any(row.points for row in rows),
+        num_polygons=sum(row.points is not None for row in rows),
         faults=tuple(faults),
     )
 
@@ -97,6 +97,8 @@ def _read_row(fields: Sequence[bytes]) -> _Row:
     if count < 5 or count % 2 == 0:
         raise DataError(f"{count} fields; {_FIELDS}")
     try:
+        if any(b"_" in field for field in fields):
+            raise ValueError("an underscore, which Python allows in numbers")
         label, *sides = map(float, fields)
     except ValueError:
         raise DataError(f"{_told(fields)} is not of numbers; {_FIELDS}", "not_numbers") from None

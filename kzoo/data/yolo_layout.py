@@ -2,13 +2,14 @@
 
 import os
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from kzoo.data.class_names import check_classes, read_lines, written_classes
 from kzoo.data.faults import DataError
-from kzoo.data.folder import Names, folders, in_order, is_picture, natural
+from kzoo.data.folder import SPLITS, Names, files, folders, in_order, is_picture, natural
 from kzoo.data.pictures import EXTENSIONS
 from kzoo.data.source import draw_splits
 from kzoo.data.yolo_yaml import Description, read_description
@@ -24,56 +25,102 @@ _EXPECTED = (
 
 
 class Entry(NamedTuple):
-    """A picture and its text file; one of them may be missing."""
+    """A picture and its text file."""
 
-    picture: str | None
+    picture: str
     text: str | None  # None: a picture without objects
     fault: DataError | None = None
+
+
+class Stray(NamedTuple):
+    """A text file without a picture, or a picture that is in no split."""
+
+    path: str
+    fault: DataError
+
+
+class _Found(NamedTuple):
+    """What a split has."""
+
+    entries: list[Entry]
+    strays: list[Stray]
 
 
 class Layout(NamedTuple):
     """What a directory has."""
 
     splits: dict[str, list[Entry]]
+    strays: dict[str, list[Stray]]  # of each split
+    outside: list[Stray]  # of none of them
     absent: dict[str, str]  # splits that are described but not there, and what is to be told of them
     named: Names | None
     keypoints: int
 
 
-def find_layout(spec: str, directory: Path) -> Layout:
+def find_layout(spec: str, directory: Path, description: Path | None = None) -> Layout:
     """The splits of a directory, by its description or else by its folders.
+
+    Args:
+        spec: the text that messages call it by.
+        directory: which must be there.
+        description: the file of that, where it is known.
 
     Raises:
         DataError: there are no pictures where they should be.
     """
-    described = read_description(directory)
+    described = read_description(directory, description)
     if described and described.splits:
-        splits, absent = _described_splits(directory, described)
-        if not splits:
+        (found, absent), outside = _described_splits(directory, described), []
+        if not found:
             raise DataError(f"{spec}: {'; '.join(absent.values())}")
     else:
-        splits, absent = _splits_of_folders(directory), {}
-    if not any(entry.picture for entries in splits.values() for entry in entries):
+        (found, outside), absent = _splits_of_folders(directory), {}
+    if not any(one.entries for one in found.values()):
         raise DataError(f"{spec}: there is no picture in {directory}; expected {_EXPECTED}")
+    for name in [name for name, one in found.items() if one.strays and not one.entries]:
+        told, *others = found.pop(name).strays
+        more = f" (and {len(others)} more)" if others else ""
+        absent[name] = f"{name} has no picture; {told.fault}{more}"
+    splits = {name: one.entries for name, one in found.items()}
+    strays = {name: one.strays for name, one in found.items()}
     named = _written_names(directory, described, splits)
-    return Layout(splits, absent, named, described.keypoints if described else 0)
+    return Layout(splits, strays, outside, absent, named, described.keypoints if described else 0)
 
 
-def _splits_of_folders(directory: Path) -> dict[str, list[Entry]]:
-    """Splits by the names of folders, or drawn where there are none."""
+def _splits_of_folders(directory: Path) -> tuple[dict[str, _Found], list[Stray]]:
+    """Splits by the names of folders, or drawn where there are none; and what is of none of them."""
     images, labels = directory / IMAGES, directory / LABELS
-    if images.is_dir() and not _has_pictures(images):
+    if images.is_dir() and _is_divided(images):
         names = {folder.name for place in (images, labels) if place.is_dir() for folder in folders(place)}
-        return in_order({name: _pair(images / name, _text_folder(images / name)) for name in names})
+        parts = {name: _pair(images / name, _text_folder(images / name)) for name in names}
+        return in_order(parts), _beside(images, parts)
     if images.is_dir():
         return _drawn(directory, _pair(images, _text_folder(images)))
     parts = [folder for folder in folders(directory) if (folder / IMAGES).is_dir()]
     if parts:
         pictures = [folder / IMAGES for folder in parts]
-        return in_order({one.parent.name: _pair(one, _text_folder(one)) for one in pictures})
-    if _has_pictures(directory):
+        return in_order({one.parent.name: _pair(one, _text_folder(one)) for one in pictures}), []
+    if not _is_divided(directory):
         return _drawn(directory, _pair(directory, directory))
-    return in_order({one.name: _pair(one, one) for one in folders(directory) if _has_pictures(one)})
+    parts = {one.name: _pair(one, one) for one in folders(directory) if _has_pictures(one)}
+    return in_order(parts), _beside(directory, parts)
+
+
+def _is_divided(place: Path) -> bool:
+    """Whether the folders in a place are splits; where pictures lie beside them only if one is called so."""
+    if not _has_pictures(place):
+        return True
+    called = [one for one in folders(place) if one.name.lower().startswith(SPLITS)]
+    return any(_walk(folder, EXTENSIONS) for folder in called)
+
+
+def _beside(place: Path, splits: Iterable[str]) -> list[Stray]:
+    """The pictures beside the folders of splits."""
+    strays = []
+    for path in filter(is_picture, files(place)):
+        told = f"{path}: lies beside the folders of the splits; expected it in {' or '.join(sorted(splits))}"
+        strays.append(Stray(str(path), DataError(told, "no_split")))
+    return strays
 
 
 def _has_pictures(folder: Path) -> bool:
@@ -87,26 +134,26 @@ def _text_folder(pictures: Path) -> Path:
         if parts[place] == IMAGES:
             parts[place] = LABELS
             found = Path(*parts)
-            return found if found.is_dir() else pictures
+            return found if os.path.isdir(found) else pictures
     return pictures
 
 
-def _pair(pictures: Path, texts: Path) -> list[Entry]:
+def _pair(pictures: Path, texts: Path) -> _Found:
     """The pictures below a folder, and the text files below another one that has the same paths in it."""
     of_pictures, of_texts = _walk(pictures, EXTENSIONS), _walk(texts, (".txt",))
-    entries = []
+    entries, strays = [], []
     for name in sorted(of_pictures.keys() | of_texts.keys(), key=natural):
         text = next(iter(of_texts.get(name, ())), None)
         found = of_pictures.get(name, ())
         if not found and not _is_other(text):
             told = f"{text}: its picture is missing; expected {pictures / name}.jpg or the like"
-            entries.append(Entry(None, text, DataError(told, "no_picture")))
+            strays.append(Stray(text, DataError(told, "no_picture")))
         for picture in found[:1]:
             entries.append(Entry(picture, text))
         for picture in found[1:]:
             told = f"{picture}: there is {os.path.basename(found[0])} too; expected one picture of each name"
             entries.append(Entry(picture, None, DataError(told, "duplicate")))
-    return entries
+    return _Found(entries, strays)
 
 
 def _is_other(text: str) -> bool:
@@ -141,34 +188,37 @@ def _refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: {error.strerror}; expected a folder that may be read") from error
 
 
-def _drawn(directory: Path, entries: list[Entry]) -> dict[str, list[Entry]]:
-    """Splits where nobody made any, by paths in the directory, which are the same on every machine."""
-    by_name = {(entry.picture or entry.text).removeprefix(f"{directory}{os.sep}"): entry for entry in entries}
+def _drawn(directory: Path, found: _Found) -> tuple[dict[str, _Found], list[Stray]]:
+    """Splits where nobody made any, by paths in the directory, which are the same on every machine.
+
+    Which of them a text file without a picture is of, nobody knows.
+    """
+    by_name = {entry.picture.removeprefix(f"{directory}{os.sep}"): entry for entry in found.entries}
     place = {name: number for number, name in enumerate(by_name)}
     drawn = draw_splits(by_name)
-    return {name: [by_name[one] for one in sorted(drawn[name], key=place.get)] for name in drawn}
+    parts = {name: [by_name[one] for one in sorted(drawn[name], key=place.get)] for name in drawn}
+    return {name: _Found(part, []) for name, part in parts.items()}, found.strays
 
 
-def _described_splits(
-    directory: Path, described: Description
-) -> tuple[dict[str, list[Entry]], dict[str, str]]:
+def _described_splits(directory: Path, described: Description) -> tuple[dict[str, _Found], dict[str, str]]:
     """The splits of a description that are there, and what is to be told of the others."""
     roots = [directory / described.root, directory]  # an absolute root stands alone
     splits, absent = {}, {}
     for name, paths in described.splits.items():
-        splits[name] = []
+        splits[name] = _Found([], [])
         for path in paths:
             places = [root / path for root in roots]
             if path.startswith("../"):  # Roboflow writes what is beside the description so
                 places += [root / path[3:] for root in roots]
-            place = next((place for place in places if place.exists()), None)
+            place = next((place for place in places if os.path.exists(place)), None)
             if place is None:
                 tried = " or ".join(map(str, dict.fromkeys(places)))
                 absent[name] = f"{described.path}: {name}: {path} is not there; expected {tried}"
             elif place.is_dir():
-                splits[name] += _pair(place, _text_folder(place))
+                entries, strays = _pair(place, _text_folder(place))
+                splits[name] = _Found(splits[name].entries + entries, splits[name].strays + strays)
             elif place.is_file():
-                splits[name] += _listed(place, roots)
+                splits[name].entries.extend(_listed(place, roots))
             else:
                 absent[name] = (
                     f"{described.path}: {name}: {place} is neither a folder nor a file; expected one"

@@ -23,13 +23,17 @@ class Description(NamedTuple):
     keypoints: int  # how many numbers of key points rows have behind the box
 
 
-def read_description(directory: Path) -> Description | None:
+def read_description(directory: Path, file: Path | None = None) -> Description | None:
     """The description of a directory, if it has one.
+
+    Args:
+        directory: where one may lie.
+        file: which it is, where that is known.
 
     Raises:
         DataError: it is no YAML, or does not say what it should.
     """
-    path = next((directory / name for name in _FILES if (directory / name).is_file()), None)
+    path = file or next((directory / name for name in _FILES if (directory / name).is_file()), None)
     if path is None:
         return None
     found = _read_yaml(path)
@@ -82,7 +86,8 @@ def _read_names(path: Path, found: object) -> tuple[str, ...]:
     if not isinstance(found, list):
         raise DataError(f"{path}: names: is not a list; expected a name for each class")
     for number, name in enumerate(found):
-        if isinstance(name, bool) or not isinstance(name, str | int | float):
+        is_name = isinstance(name, str | float) or (type(name) is int and abs(name) < 2**63)
+        if not is_name:
             told = shortened(name) if isinstance(name, bool | None) else "not text"
             raise DataError(
                 f"{path}: names: {number} is {told}; expected a name, in quotes if YAML needs them"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kzoo.data.tally import Tally, examples, total
+from kzoo.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,9 @@ def distributions(tallies: Mapping[str, Tally], classes: Sequence[str], path: st
         panel.spines[["top", "right"]].set_visible(False)
     if len(tallies) > 1:
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=8, frameon=False)
+        legend = figure.legend(handles, labels, loc="outside lower left", ncols=8, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     figure.savefig(path)
 
 
@@ -60,9 +63,10 @@ def _draw_classes(panel: "Axes", tallies: Mapping[str, Tally], classes: Sequence
             counts = 100 * one.pixels[:, 1:].sum(axis=0)[shown] / every.pixels.sum()
         else:
             counts = examples(one, len(classes))[shown]
-        panel.barh(np.arange(len(shown)), counts, left=left, label=split, height=0.8)
+        panel.barh(np.arange(len(shown)), counts, left=left, label=printable(split), height=0.8)
         left += counts
-    panel.set_yticks(np.arange(len(shown)), [classes[label] for label in shown])
+    names = [printable(classes[label]) for label in shown]
+    panel.set_yticks(np.arange(len(shown)), names, parse_math=False)
     noun = "Objects" if every.boxes is not None else "Pictures"
     noun = "Percent of the pixels" if every.pixels is not None else noun
     more = f", the {len(shown)} most frequent of {len(classes)}" if len(classes) > len(shown) else ""
@@ -75,7 +79,7 @@ def _draw_counts(panel: "Axes", tallies: Mapping[str, Tally]) -> None:
     most = max(int(one.counts.max(initial=0)) for one in tallies.values())
     edges = np.arange(-0.5, most + 1) if most <= 40 else np.linspace(-0.5, most + 0.5, 41)
     counts = [one.counts for one in tallies.values()]
-    panel.hist(counts, bins=edges, stacked=True, label=list(tallies))
+    panel.hist(counts, bins=edges, stacked=True)
     panel.set(title="Objects a picture", xlabel="objects", ylabel="pictures")
     panel.grid(alpha=0.3)
 

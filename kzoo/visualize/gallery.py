@@ -1,6 +1,7 @@
 """Some pictures of data with what their annotations say."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw
 from kzoo.data.faults import DataError
 from kzoo.data.masks import within_box
 from kzoo.data.source import Split
+from kzoo.printable import printable
 from kzoo.visualize.drawing import font_of
 from kzoo.visualize.pages import CELL, GAP, draw_answer
 from kzoo.visualize.pixels import class_legend
@@ -41,6 +43,7 @@ def gallery(
         source = kzoo.data.open_source("voc:bccd")
         gallery({"train": source.split("train")}, source.info.classes, "gallery.png")
     """
+    classes = [printable(name) for name in classes]
     places = [(name, index) for name, split in splits.items() for index in range(len(split))]
     cells, captions, present = [], [], set()
     for place in np.random.default_rng(seed).permutation(len(places)).tolist():
@@ -52,12 +55,21 @@ def gallery(
         if answer["classes"].ndim == 2:
             present |= set(np.unique(answer["classes"]).tolist())
         cells.append(draw_answer(image, answer, classes))
-        captions.append(f"{name} · {Path(splits[name].names[index]).name}")
+        captions.append(printable(f"{name} · {_short_name(splits[name].names[index])}"))
         if len(cells) == count:
             break
     if not cells:
         raise ValueError("splits: there is no picture in them that can be read")
     _page(cells, captions, sorted(present), classes).save(path)
+
+
+def _short_name(name: str) -> str:
+    """A picture's file without its folder, and of a set its record, which is what tells pictures apart."""
+    record = re.search(r"record \d+ of .*$", name)
+    if record is None or os.path.isfile(name):
+        return Path(name).name
+    number, _, of = record[0].partition(" of ")
+    return f"{number} of {Path(of).name}"
 
 
 def _truth(split: Split, index: int) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from PIL import Image
 import kzoo.data
 import kzoo.data.source as source_module
 from kzoo.classes import CROWD
+from kzoo.data.checking import check
 from kzoo.data.faults import DataError, DataWarning
 from kzoo.data.masks import decode, encode, paste
 from kzoo.data.source import open_source
@@ -17,6 +18,7 @@ from kzoo.data.source import open_source
 HEIGHT, WIDTH = 40, 60
 SQUARE = [[10, 5, 30, 5, 30, 25, 10, 25]]
 BOX = [10, 5, 20, 20]
+CORNER = [[0.5, 1.25, 2.5, 1.25, 2.5, 4.25]]
 
 
 def annotation(number=1, picture=1, **others):
@@ -80,7 +82,9 @@ def test_boxes_classes_areas_and_crowds_behind_the_objects(write):
             3,
             [
                 annotation(11, 1, iscrowd=1, bbox=[0, 0, 60, 40], area=5.5),
-                annotation(12, 3, category_id=7, bbox=[0.5, 1.25, 2, 3], iscrowd=0, area=1e999),
+                annotation(
+                    12, 3, category_id=7, bbox=[0.5, 1.25, 2, 3], iscrowd=0, area=1e999, segmentation=CORNER
+                ),
                 annotation(13, 1, category_id=7, area=99),
                 annotation(14, 1, area=float("nan")),
             ],
@@ -139,7 +143,7 @@ def test_data_without_masks_cannot_teach_them(write):
 @pytest.mark.parametrize("folder", ["train", "images/train", "images", "."])
 @pytest.mark.parametrize("annotations", [".", "annotations"])
 def test_where_pictures_and_annotations_may_lie(write, tmp_path, folder, annotations):
-    found = instances(2)
+    found = instances(2, [annotation()])
     found["images"][1]["file_name"] = "deep/er/2.png"
     spec = write(found, folder=folder)
     (tmp_path / annotations).mkdir(exist_ok=True)
@@ -151,7 +155,7 @@ def test_where_pictures_and_annotations_may_lie(write, tmp_path, folder, annotat
 
 
 def test_pictures_that_are_nowhere(write, tmp_path):
-    spec = write(instances(1), folder="elsewhere")
+    spec = write(instances(1, [annotation()]), folder="elsewhere")
     with pytest.raises(DataError) as raised:
         open_split(spec, task="detection")
     for folder in ("train", "images/train", "images", ""):
@@ -159,8 +163,31 @@ def test_pictures_that_are_nowhere(write, tmp_path):
     assert "1.png" in str(raised.value)
 
 
+def test_a_folder_for_each_split_as_roboflow_exports_it(tmp_path):
+    for folder, count in (("test", 1), ("train", 12), ("valid", 2)):
+        (tmp_path / folder).mkdir()
+        of_each = [annotation(number, number) for number in range(1, count + 1)]
+        text = json.dumps(instances(count, of_each))
+        (tmp_path / folder / "_annotations.coco.json").write_text(text)
+        for number in range(1, count + 1):
+            Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / folder / f"{number}.png")
+    source = open_source(f"coco:{tmp_path}", task="instance_segmentation")
+    assert list(source.info.splits.items()) == [("train", 12), ("val", 2), ("test", 1)]
+    names = source.split("val", strict=True).names
+    assert names == tuple(str(tmp_path / "valid" / name) for name in ("1.png", "2.png"))
+    assert open_source(f"coco:{tmp_path / 'train'}").info.splits["all"] == 12
+
+
+def test_a_file_of_another_name_is_offered(tmp_path):
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(DataError, match=r"or one file alone as 'coco:.*/result\.json,IMAGE_DIR'"):
+        open_source(f"coco:{tmp_path}")
+
+
 def test_a_folder_without_instances(tmp_path):
-    with pytest.raises(DataError, match=r"no instances_SPLIT\.json in .* or .*annotations; expected one for"):
+    with pytest.raises(
+        DataError, match=r"no instances_SPLIT\.json in .* or .*annotations, and no .*; expected one for"
+    ):
         open_source(f"coco:{tmp_path}")
 
 
@@ -202,9 +229,6 @@ RUNS = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]}
 @pytest.mark.parametrize(
     ("wrong", "found", "expected"),
     [
-        ({"image_id": 55}, "no picture has its image_id 55", "id of one of `images`"),
-        ({"image_id": True}, "image_id True", "id of one of `images`"),
-        ({"image_id": [1]}, "image_id [1]", "id of one of `images`"),
         ({"category_id": 4}, "category_id 4", "id of one of `categories`"),
         ({"category_id": "cat"}, "category_id 'cat'", "id of one of `categories`"),
         ({"category_id": {}}, "category_id {}", "id of one of `categories`"),
@@ -257,6 +281,13 @@ RUNS = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]}
         ({"segmentation": RUNS | {"counts": [2400]}}, "has no pixel", "those of the object"),
         ({"segmentation": [[1, 1, 2, 2, 3, 3]]}, "polygons without area", "around the object"),
         ({"segmentation": [[9, 9, 9, 9, 9, 9]]}, "polygons without area", "around the object"),
+        ({"segmentation": [[0, 0, 5, 0, 5, 3]]}, "from [0.0, 0.0] to [5.0, 3.0]", "[10, 5] to [30, 25]"),
+        ({"segmentation": [[0.2, 0.1, 0.5, 0.1, 0.5, 0.6]]}, "to [0.5, 0.6]", "[10, 5] to [30, 25]"),
+        (
+            {"segmentation": [[0, 0, 0.3, 0, 0.3, 0.5]], "bbox": [0, 0, 20, 20]},
+            "to [0.3, 0.5]",
+            "[0, 0] to [20, 20]",
+        ),
     ],
 )
 def test_faults_of_an_annotation_are_told_and_left_out(write, tmp_path, wrong, found, expected):
@@ -304,7 +335,7 @@ def test_faults_of_a_picture_are_told_and_left_out(write, tmp_path, wrong, found
 
 
 def test_a_size_need_not_be_told(write):
-    found = instances(2)
+    found = instances(2, [annotation()])
     del found["images"][0]["height"]
     found["images"][1] |= {"height": 0, "width": None}
     assert len(open_split(write(found), task="detection")) == 2
@@ -324,11 +355,85 @@ def test_more_than_a_tenth_of_the_pictures_with_faults(write):
         open_split(write(found), task="detection", strict=False)
 
 
+@pytest.mark.parametrize("unknown", [55, True, "1", [1]])
+def test_annotations_of_no_picture_are_told(write, unknown):
+    whole = [annotation(number, number) for number in range(1, 21)]
+    spec = write(instances(20, [*whole, annotation(77, unknown)]))
+    with pytest.warns(DataWarning, match="1 fault in 1 of 21 annotations") as warned:
+        split = open_split(spec, strict=False)
+    assert [len(boxes) for boxes in split.boxes] == [1] * 20
+    told = f"annotation 77: no picture has its image_id {unknown!r}; expected the id of one of `images`"
+    assert told in str(warned[0].message)
+    with pytest.raises(DataError, match="1 fault in 1 of 21 annotations, and strict=True"):
+        open_split(spec)
+
+
+@pytest.mark.parametrize("unknown", [55, "1"])
+def test_annotations_that_are_lost_count_one_by_one(write, unknown):
+    strays = [annotation(100 + number, unknown) for number in range(3)]
+    spec = write(instances(20, [*(annotation(number, number) for number in range(1, 21)), *strays]))
+    with pytest.raises(DataError, match="3 faults in 3 of 23 annotations, which is more than a tenth"):
+        open_split(spec, strict=False)
+
+
+@pytest.mark.parametrize("annotations", [[], [annotation(iscrowd=1)]])
+def test_a_split_without_any_object_teaches_none(write, annotations):
+    write(instances(2, [annotation(), annotation(2, 2)]), "train")
+    spec = write(instances(2, annotations), "val")
+    assert len(open_split(spec, "train")) == 2
+    for task in ("detection", "instance_segmentation"):
+        with pytest.raises(DataError, match='split="val" has no object in any of its pictures; expected'):
+            open_split(spec, "val", task)
+    assert len(open_split(spec, "val", "segmentation")) == 2
+    faults = [fault for fault in check(spec).faults if fault.kind == "no_annotation"]
+    assert [(fault.split, fault.picture) for fault in faults] == [("val", "val")]
+
+
+def test_boxes_in_shares_of_the_picture(write):
+    boxes = [[0.1, 0.2, 0.5, 0.8], [0, 0, 1, 1], [0.5, 0.25, 0.5, 0.5], BOX, [0.5, 0.5, 0.75, 0.5]]
+    spec = write(instances(5, [annotation(place, place, bbox=box) for place, box in enumerate(boxes, 1)]))
+    with pytest.raises(
+        DataError, match=r"3 of 5 boxes .* as \[0.1, 0.2, 0.5, 0.8\]; expected pixels, not shar"
+    ):
+        open_source(spec)
+    few = [annotation(place, place, bbox=box) for place, box in enumerate([*boxes[:2], BOX, BOX], 1)]
+    assert len(open_split(write(instances(4, few)), task="detection")) == 4
+
+
+def test_boxes_of_a_pixel_in_pictures_of_a_few(tmp_path):
+    Image.new("RGB", (4, 3)).save(tmp_path / "1.png")
+    found = instances(1, [annotation(bbox=[0, 0, 1, 1])])
+    found["images"][0] |= {"height": 3, "width": 4}
+    (tmp_path / "instances_train.json").write_text(json.dumps(found))
+    np.testing.assert_array_equal(open_split(f"coco:{tmp_path}", task="detection").boxes[0], [[0, 0, 1, 1]])
+
+
+def test_windows_paths_and_absolute_ones_that_lie_within(write, tmp_path):
+    found = instances(2, [annotation()])
+    found["images"][0]["file_name"] = "sub/1.png"
+    found["images"][1]["file_name"] = str(tmp_path / "train" / "2.png")
+    spec = write(found)
+    found["images"][0]["file_name"] = "sub\\1.png"
+    (tmp_path / "instances_train.json").write_text(json.dumps(found))
+    assert open_split(spec).names == tuple(str(tmp_path / "train" / name) for name in ("sub/1.png", "2.png"))
+
+
+@pytest.mark.parametrize("elsewhere", ["/elsewhere/1.png", "C:\\pictures\\1.png"])
+def test_absolute_paths_that_lie_elsewhere(write, tmp_path, elsewhere):
+    found = instances(1, [annotation()])
+    spec = write(found)
+    found["images"][0]["file_name"] = elsewhere
+    (tmp_path / "instances_train.json").write_text(json.dumps(found))
+    with pytest.raises(DataError, match="expected paths in `images` that start from their folder") as raised:
+        open_split(spec)
+    assert elsewhere in str(raised.value)
+
+
 def test_annotations_of_no_picture_count_against_the_whole_file_that_splits_are_drawn_of(write, tmp_path):
     strays = [annotation(100 + number, 1000 + number) for number in range(3)]
     write(instances(40, [*(annotation(number, number) for number in range(1, 41)), *strays]), folder="all")
     source = open_source(f"coco:{tmp_path / 'instances_train.json'},{tmp_path / 'all'}")
-    with pytest.warns(DataWarning, match="json: 3 faults in 3 of 40 pictures"):
+    with pytest.warns(DataWarning, match="json: 3 faults in 3 of 43 annotations"):
         assert len(source.split("val")) == 4
     with pytest.raises(DataError, match="no picture has its image_id 1000"):
         source.split("val", strict=True)

@@ -3,8 +3,10 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core.utils import tqdm_utils
 
 import kzoo.data
 from kzoo.data.faults import DataError
@@ -181,7 +183,22 @@ def test_splits_that_are_others_together_are_not_written(tmp_path):
     equal(spec, "trainval", "detection", f"tfds:{tmp_path}/sets/whole", "trainval")
     same = write_voc(tmp_path / "same", {"first": "ab", "second": "ab"})
     kzoo.data.convert(same, "same", tmp_path / "sets")
-    assert list(kzoo.data.info(f"tfds:{tmp_path}/sets/same").splits.values()) == [2]
+    assert kzoo.data.info(f"tfds:{tmp_path}/sets/same").splits == {"first": 2, "second": 2}
+
+
+def test_splits_that_are_not_written_are_told(tmp_path, capsys):
+    spec = write_voc(tmp_path / "data", {"train": "abc", "val": "de", "trainval": "abcde"})
+    kzoo.data.convert(spec, "mine", tmp_path / "sets")
+    assert f"{spec}: the split trainval is made up of train, val" in capsys.readouterr().err
+    kzoo.data.convert(spec, "some", tmp_path / "sets", splits={"trainval": "trainval", "val": "val"})
+    assert "made up" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("val", ["abc", "ab"])
+def test_train_and_val_are_written_whatever_they_share(tmp_path, val):
+    spec = write_voc(tmp_path / "data", {"train": "abc", "val": val})
+    kzoo.data.convert(spec, "mine", tmp_path / "sets")
+    assert kzoo.data.info(f"tfds:{tmp_path}/sets").splits == {"train": 3, "val": len(val)}
 
 
 def test_all_splits_but_all_are_written(tmp_path):
@@ -284,17 +301,73 @@ def test_the_command(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "message", "status"),
     [
-        (["--to", "coco:drawn"], "--to 'coco:drawn': expected tfds:NAME"),
-        (["--to", "tfds:"], "expected tfds:NAME"),
-        (["--to", "tfds:drawn", "--task", "detektion"], 'Nearest: "detection"'),
-        (["--to", "tfds:drawn", "--splits", "a=train", "a=val"], "a name is there twice"),
-        (["--to", "tfds:drawn", "--splits", "trian"], 'split="trian": unknown'),
+        (["--to", "coco:drawn"], "--to 'coco:drawn': expected tfds:NAME", 2),
+        (["--to", "tfds:"], "expected tfds:NAME", 2),
+        (["--to", "tfds:drawn", "--task", "detektion"], 'Nearest: "detection"', 2),
+        (["--to", "tfds:drawn", "--splits", "a=train", "a=val"], "a name is there twice", 2),
+        (["--to", "tfds:drawn", "--classes", "star", "star"], "repeats 'star'", 2),
+        (["--to", "tfds:drawn", "--max-pixels", "0"], "max_pixels=0", 2),
+        (["--to", "tfds:drawn", "--splits", "trian"], 'split="trian": unknown', 1),
     ],
 )
-def test_the_command_refuses(tmp_path, capsys, options, message):
+def test_the_command_refuses(tmp_path, capsys, options, message, status):
     with pytest.raises(SystemExit) as raised:
         main(["convert", "shapes", "--output", str(tmp_path), *options])
-    assert raised.value.code == 1
+    assert raised.value.code == status
     assert message in capsys.readouterr().err
+
+
+def test_the_command_hands_on_how_data_is_read(tmp_path, capsys):
+    for number in range(20):
+        path = tmp_path / "data/train" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9) if number == 3 else (4, 4)).save(path)
+    options = ["--classes", "dog", "cat", "cow", "--max-pixels", "80"]
+    with pytest.warns(UserWarning, match="3.png: a picture of 9 x 9 pixels"):
+        kzoo.data.convert(f"folder:{tmp_path}/data", "first", tmp_path / "sets", max_pixels=80)
+    main(
+        ["convert", f"folder:{tmp_path}/data", "--to", "tfds:mine", "--output", f"{tmp_path}/sets", *options]
+    )
+    assert "3.png: a picture of 9 x 9 pixels" in capsys.readouterr().err
+    info = kzoo.data.info(f"tfds:{tmp_path}/sets/mine")
+    assert (info.classes, info.splits) == (("dog", "cat", "cow"), {"train": 19})
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_bars_of_tfds_are_as_they_were(tmp_path, shown):
+    tfds.display_progress_bar(shown)
+    try:
+        kzoo.data.convert("shapes", "drawn", tmp_path, splits={"train": "train[:1]"})
+        assert isinstance(tqdm_utils.tqdm(disable=True), tqdm_utils.EmptyTqdm) is not shown
+    finally:
+        tfds.enable_progress_bar()
+
+
+def test_a_set_of_a_set_has_the_same_bytes(tmp_path):
+    """Also where EXIF asks for a turn, which TFDS does not carry out."""
+    folder = tmp_path / "data/train/cat"
+    folder.mkdir(parents=True)
+    colours = Image.fromarray(np.random.default_rng(1).integers(0, 255, (12, 16, 3), np.uint8))
+    turned = colours.getexif()
+    turned[0x0112] = 6
+    turned_file, plain_file, alpha_file = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    colours.save(turned_file, "JPEG", exif=turned)
+    colours.save(plain_file, "JPEG")
+    colours.convert("RGBA").save(alpha_file, "PNG")
+    for number in range(3):
+        colours.save(folder / f"{number}.jpg")
+    first = kzoo.data.convert(f"folder:{tmp_path}/data", "first", tmp_path / "sets")
+    files = [file.getvalue() for file in (turned_file, plain_file, alpha_file)]
+    shard = next(first.glob("*.tfrecord*"))
+    records = [tf.train.Example.FromString(one.numpy()) for one in tf.data.TFRecordDataset(str(shard))]
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for record, data in zip(records, files, strict=True):
+            record.features.feature["image"].bytes_list.value[0] = data
+            writer.write(record.SerializeToString())
+    kzoo.data.convert(f"tfds:{first}", "second", tmp_path / "sets")
+    found = picture_bytes(tmp_path / "sets/second/1.0.0")
+    assert [data in found.values() for data in files] == [True, True, False]
+    assert Image.open(io.BytesIO(next(iter(set(found.values()) - set(files))))).mode == "RGB"
+    equal(f"tfds:{first}", "train", "classification", f"tfds:{tmp_path}/sets/second", "train")

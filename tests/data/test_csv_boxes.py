@@ -217,7 +217,7 @@ BAD_TABLES = {
         f"{HEADER}\n,1,2,3,4,cat\n",
         "no row has a picture; .*line 2: a row without a pic",
     ),
-    "shares": (f"{HEADER}\na.png,0,0.5,1,0.75,cat\n", "no box reaches beyond pixel 1; expected pixels"),
+    "shares": (f"{HEADER}\na.png,0,0.5,1,0.75,cat\n", "most boxes end before pixel 1; expected pixels"),
     "an open quote": (
         f'{HEADER}\na.png,1,2,3,4,"cat\nb.png,1,2,3,4,dog\n',
         "behind line 1: .*; expected rows",
@@ -282,6 +282,7 @@ FAULTS = {  # what to spoil, the message, its kind, whether the picture stays
     ),
     "negative": (set_row("-2,5,9,9,cat"), "outside its picture", "outside", True),
     "words": (set_row("left,5,9,9,cat"), r"line 5: box \(x1 left, .*not of four finite", "not_numbers", True),
+    "of Python": (set_row("1_0,5,20,25,cat"), r"box \(x1 1_0, .*not of four finite", "not_numbers", True),
     "NaN": (set_row("nan,5,9,9,cat"), "not of four finite numbers", "not_numbers", True),
     "infinite": (set_row("1,5,9,1e999,cat"), "not of four finite numbers", "not_numbers", True),
     "half a box": (set_row("1,5,,9,cat"), "not of four finite numbers", "not_numbers", True),
@@ -318,6 +319,88 @@ def test_a_row_without_a_picture_is_told_wherever_it_may_belong(table):
     for name in ("train", "all"):
         with pytest.warns(DataWarning, match="line 22: a row without a picture"):
             source.split(name)
+
+
+def test_rows_without_a_picture_do_not_count_against_each_split(tmp_path):
+    table = Table(tmp_path, count=40)
+    table.rows += [",1,2,3,4,cat"] * 4
+    table.write()
+    source = open_source(table.spec)
+    for name in ("val", "train[:3]", "all"):
+        with pytest.warns(DataWarning, match=r"all of .*boxes\.csv: 4 faults in 4 of 40 pictures") as told:
+            assert len(open_split(source, name))
+        assert len(told) == 1
+    with pytest.raises(DataError, match="strict=True allows none"):
+        source.split("val", strict=True)
+    table.rows.append(",1,2,3,4,cat")
+    table.write()
+    with pytest.raises(DataError, match="5 faults in 5 of 40 pictures, which is more than a tenth"):
+        table.open("val")
+
+
+def test_an_option_tells_the_splits(table):
+    table.header = [f"{HEADER},fold"]
+    table.rows = [f"{row},{'val' if number < 5 else 'train'}" for number, row in enumerate(table.rows)]
+    table.write()
+    assert open_source(f"{table.spec},split=fold").info.splits == {"train": 15, "val": 5}
+    table.rows[3] = table.rows[3].replace("val", "")
+    table.write()
+    with pytest.warns(DataWarning, match="line 5: 'pictures/p03.png' has no split; expected .* column fold"):
+        table.open("train", options=",split=fold")
+
+
+def test_a_file_spelled_in_two_ways_keeps_all_its_boxes(table):
+    table.rows.append(f"{table.path}/{table.names[3]},1,2,3,4,dog")
+    table.write()
+    split = table.open()
+    assert len(split) == 20
+    assert split.names[3] == str(table.path / table.names[3])
+    assert split.boxes[3].tolist() == [[10, 5, 20, 25], [1, 2, 3, 4]]
+
+
+SIZED = "filename,width,height,class,xmin,ymin,xmax,ymax"
+
+
+def test_a_box_for_another_size_of_picture_is_a_fault(tmp_path):
+    table = Table(tmp_path, SIZED)
+    table.rows = [f"{name},{WIDTH},{HEIGHT},cat,10,5,20,25" for name in table.names]
+    table.rows[1] = f"{table.names[1]},,,cat,10,5,20,25"  # it does not tell
+    table.rows[2] = f"{table.names[2]},10,20,cat,10,5,20,25"  # it tells the box's
+    table.rows[3] = f"{table.names[3]},20,15,cat,5,2,10,12"
+    table.write()
+    message = (
+        r"line 5, \(5, 2, 10, 12\): says that its picture is 20 x 15; expected 40 x 30, the size of .*p03"
+    )
+    with pytest.warns(DataWarning, match=message):
+        split = table.open()
+    assert [len(boxes) for boxes in split.boxes] == [1, 1, 1, 0] + [1] * 16
+    with collected() as faults:
+        table.open()
+    assert [fault.kind for fault in faults] == ["size"]
+
+
+def test_boxes_of_the_picture_as_it_is_stored_are_turned(tmp_path):
+    table = Table(tmp_path, SIZED)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn to the right
+    Image.new("RGB", (WIDTH, HEIGHT)).save(table.path / table.names[3], exif=exif)
+    table.rows = [f"{name},{WIDTH},{HEIGHT},cat,10,5,20,25" for name in table.names]
+    table.rows.append(f"{table.names[3]},{HEIGHT},{WIDTH},cat,5,10,25,20")
+    table.write()
+    split = table.open()
+    assert split.sizes[3] == (WIDTH, HEIGHT)
+    np.testing.assert_array_equal(split.boxes[3], [[HEIGHT - 25, 10, HEIGHT - 5, 20], [5, 10, 25, 20]])
+
+
+def test_a_class_for_each_picture_without_a_header(tmp_path):
+    table = Table(tmp_path, None)
+    table.rows = [f"{name},{'dog' if number % 4 else 'cat'}" for number, name in enumerate(table.names)]
+    table.write()
+    source = open_source(table.spec, task="classification")
+    assert source.info.classes == ("dog", "cat")
+    assert [int(label) for (label,) in source.split("all", strict=True).classes[:5]] == [1, 0, 0, 0, 1]
+    with pytest.raises(DataError, match="rows of path,class have no box; expected path,x1,y1,x2,y2,class"):
+        open_source(table.spec, task="detection")
 
 
 def test_a_part_of_a_split_without_the_faults_of_the_rest(table):

@@ -143,9 +143,19 @@ def test_a_whole_jpeg_has_no_damage(tmp_path, options):
 def test_damage_that_the_decoder_passes_over(tmp_path):
     path = tmp_path / "a.jpg"
     content = encoded(0, quality=95)
-    path.write_bytes(content[: len(content) // 2] + content[-2:])  # the rest is grey
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + b"\xa5" * 40 + content[middle + 40 :])
     assert read_picture(path).shape == (HEIGHT, WIDTH, 3)
+    assert find_damage(path).startswith("Corrupt JPEG data: ")
+
+
+def test_what_would_be_grey_is_refused_as_it_is_read(tmp_path):
+    path = tmp_path / "a.jpg"
+    content = encoded(0, quality=95)
+    path.write_bytes(content[: len(content) // 2] + content[-2:])
     assert find_damage(path) == "Corrupt JPEG data: premature end of data segment"
+    with pytest.raises(DataError, match=r"a\.jpg: truncated within \(premature end of data\)"):
+        read_picture(path)
 
 
 def test_most_changes_in_the_data_of_a_jpeg_are_found(tmp_path):

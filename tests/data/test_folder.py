@@ -27,6 +27,43 @@ def test_which_kind_it_is_is_seen(tmp_path):
         assert (of_pairs.tasks, of_pairs.classes, of_pairs.splits[split]) == (("segmentation",), ("0",), 1)
 
 
+def test_names_of_any_number_of_digits_have_an_order():
+    names = ["a2", "a10", "a02", "a" + "1" * 5000, "a" + "1" * 4999 + "0"]
+    assert sorted(names, key=natural) == ["a02", "a2", "a10", names[4], names[3]]
+
+
+@pytest.mark.parametrize("option", ["image", "label"])
+def test_an_option_that_no_folder_can_be_called(tmp_path, option):
+    put(tmp_path / "cat/1.png", tmp_path / "dog/1.png")
+    with pytest.raises(DataError, match="has neither"):
+        open_source(f"folder:{tmp_path},{option}={'a' * 300}")
+
+
+@pytest.mark.parametrize(("image", "label"), [("images", "masks"), ("img", "mask"), ("images", "labels")])
+@pytest.mark.parametrize("split", ["", "train"])
+def test_pairs_are_known_by_the_usual_names(tmp_path, image, label, split):
+    for name in ("1", "2", "3"):
+        put(tmp_path / split / image / f"{name}.jpg", tmp_path / split / label / f"{name}.png")
+    put(tmp_path / "__MACOSX" / image / "1.png")
+    found = kzoo.data.info(f"folder:{tmp_path}")
+    assert (found.tasks, found.splits[split or "all"]) == (("segmentation",), 3)
+
+
+def test_classes_called_like_pairs_are_classes(tmp_path):
+    for folder in ("apart", "three", "both"):
+        put(tmp_path / folder / "images/1.png", tmp_path / folder / "masks/1_mask.png")
+    put(tmp_path / "three/cats/1.png", tmp_path / "both/image/1.png")
+    for folder, task, classes in (("apart", "classification", 2), ("three", None, 3)):
+        found = open_source(f"folder:{tmp_path / folder}", task=task).info
+        assert (found.tasks, len(found.classes)) == (("classification",), classes)
+    with pytest.raises(
+        DataError, match="images and masks are called like .* 0 of 1 label pictures have a pic"
+    ):
+        kzoo.data.info(f"folder:{tmp_path / 'apart'}")
+    with pytest.raises(DataError, match="there is .*/image, but no .*/label; expected both"):
+        kzoo.data.info(f"folder:{tmp_path / 'both'}")
+
+
 def test_tasks_that_it_cannot_teach_say_what_is_missing(tmp_path):
     put(tmp_path / "raw/1.png", tmp_path / "masks/1.png")
     with pytest.raises(

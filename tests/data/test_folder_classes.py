@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kzoo.data.checking import check
 from kzoo.data.faults import DataError, DataWarning
 from kzoo.data.source import open_source, open_split
 
@@ -105,8 +106,36 @@ def test_folders_without_classes_or_pictures(put, tmp_path):
     with pytest.raises(DataError, match="there is no folder of a class in .*val; expected DIR/SPLIT/CLASS"):
         open_source(f"folder:{tmp_path}")
     put("val/cat", ["1.png"])
-    with pytest.raises(DataError, match=r"there is no picture in .*train/dog; expected those of its class"):
-        open_source(put("train/dog", []))
+    with pytest.raises(DataError, match=r"1 fault in 1 of 2 .*\n.*nothing in .*train/dog; expected pictures"):
+        open_source(put("train/dog", []), classes=["cat", "dog"]).split("train")
+    with pytest.raises(DataError, match=r"there is no picture in the folders of .*test; expected DIR/SPLIT"):
+        open_source(put("test/cat", []))
+
+
+@pytest.mark.parametrize("classes", [None, ["dog", "cat"]])
+def test_an_empty_folder_is_told(put, classes):
+    put("cat", [f"{number}.png" for number in range(30)])
+    spec = put("dog", [])
+    source = open_source(spec, classes=classes)
+    assert source.info.classes == (tuple(classes) if classes else ("cat",))
+    for name in ("train", "val"):
+        with pytest.warns(
+            DataWarning, match=r"1 fault in 1 of 30 pictures.*\n.*there is nothing in .*/dog; exp"
+        ):
+            source.split(name)
+    with pytest.raises(DataError, match="strict=True"):
+        source.split("val", strict=True)
+    assert [fault.picture for fault in check(spec).faults if fault.kind == "missing"] == [f"{spec[7:]}/dog"]
+
+
+def test_a_folder_that_is_empty_in_one_split(put):
+    put("train/cat", [f"{number}.png" for number in range(30)])
+    put("train/dog", ["1.png"])
+    put("val/cat", ["1.png"])
+    source = open_source(put("val/dog", []))
+    assert source.info.classes == ("cat", "dog")
+    with pytest.warns(DataWarning, match="there is nothing in .*/val/dog"):
+        assert len(source.split("val")) == 1
 
 
 def test_a_class_may_be_called_like_a_split(put):

@@ -377,3 +377,48 @@ def test_a_name_that_no_file_can_have(path):
     for function in (read_picture, check_picture, read_orientation):
         with pytest.raises(DataError, match="expected a whole picture file"):
             function(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}, {"compression": "jpeg"}])
+@pytest.mark.parametrize("extension", ["tif", "png", "bmp", "gif", "ppm", "jpg"])
+def test_the_limit_of_pillow_is_none(tmp_path, monkeypatch, extension, options):
+    path = save(
+        tmp_path / f"a.{extension}", Image.fromarray(COLOURS), **options if extension == "tif" else {}
+    )
+    expected = read_picture(path)
+    for limit in (600, 100):  # at which Pillow would warn, and refuse
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert (read_picture(path) == expected).all()
+            assert check_picture(path) == (24, 36)
+
+
+def test_of_webp_it_is_the_limit(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.webp", Image.fromarray(COLOURS))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 36 // 2 - 1)
+    with pytest.raises(DataError, match="a.webp: Image size") as raised:
+        check_picture(path)
+    assert raised.value.kind == "too_large"
+
+
+def test_deep_grey_takes_no_more_than_a_few_times_its_own_room(tmp_path):
+    path = save(tmp_path / "a.png", Image.fromarray(np.full([1000, 1000], 40_000, np.uint16)))
+    read_picture(path)
+    tracemalloc.start()
+    picture = read_picture(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (picture == 156).all()
+    assert most < 16_000_000  # bytes: 2 of the file, 4 to reckon in twice, 3 of the answer
+
+
+def test_a_jpeg_that_lacks_data_but_not_its_end_is_not_filled_up_with_grey(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, [100, 120, 3], dtype=np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pixels).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + b"\xff\xd9")
+    with pytest.raises(DataError, match=r"a\.jpg: truncated within") as error:
+        read_picture(path)
+    assert error.value.kind == "truncated"

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kzoo.data.faults import DataError
-from kzoo.data.source import Info, Split, check_split, open_source, open_split
+from kzoo.data.source import Info, Split, check_name, check_split, open_source, open_split
 
 
 def test_shapes_open():
@@ -36,6 +36,13 @@ def test_shapes_open():
         ("coco:,here", "lacks the file before the comma; expected 'coco:INSTANCES.json,IMAGE_DIR'"),
         ("coco:a.json,", "lacks the directory behind the comma"),
         (str(Path(__file__).parent), "is a directory; of which kind? Write 'folder:"),
+        (str(Path(__file__).parent), f"'yolo:{Path(__file__).parent}' or 'tfds:{Path(__file__).parent}'"),
+        ("a/x.CSV", "is a file; of which kind? Write 'csv:a/x.CSV'"),
+        ("x.csv,class=name", "Write 'csv:x.csv,class=name'"),
+        ("x.json", "Write 'coco:x.json,DIR', where DIR has the pictures"),
+        ("x.json,here", "Write 'coco:x.json,here'"),
+        ("a/data.yaml", "Write 'yolo:a/data.yaml'"),
+        ("data.yml", "Write 'yolo:data.yml'"),
     ],
 )
 def test_specs_that_name_no_data(spec, message):
@@ -171,3 +178,10 @@ def test_sources_need_no_tensorflow():
     )
     folder = sys.modules["kzoo.data.source"].__file__.rsplit("source", 1)[0]
     assert subprocess.run([sys.executable, "-c", code, folder]).returncode == 0
+
+
+@pytest.mark.parametrize(("kind", "expected"), [((), "annotation"), (("unknown_class",), "unknown_class")])
+def test_whose_name_is_unknown_tells_what_kind_of_fault_it_is(kind, expected):
+    with pytest.raises(DataError, match='here: class="dgo": unknown. Nearest: "dog"') as raised:
+        check_name("here", "class", "dgo", ["dog"], *kind)
+    assert raised.value.kind == expected

@@ -4,10 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import kzoo.data
 from kzoo.data.faults import DataError
+from kzoo.data.masks import encode
 from kzoo.data.source import open_source, open_split
 
 FULL = (0.0, 0.0, 1.0, 1.0)  # ymin, xmin, ymax, xmax
@@ -269,8 +271,8 @@ def test_classes_without_names_are_numbered_or_named_by_the_caller(tmp_path):
     assert kzoo.data.info(numbered).classes == ("0", "1", "2")
     unknown = store(tmp_path, {"label": np.int64}, rows, "unknown")
     assert kzoo.data.info(unknown).classes == ()
-    with pytest.raises(DataError, match="nothing in it names its classes; expected classes="):
-        open_source(unknown, task="classification")
+    assert open_source(unknown, task="classification").info.classes == ("0", "1", "2")
+    assert kzoo.data.check(unknown).as_json()["all"]["classes"] == {"0": 0, "1": 0, "2": 1}
     split = open_split(open_source(unknown, task="classification", classes=["a", "b", "c"]), "train")
     assert split.classes[0].tolist() == [2]
 
@@ -486,3 +488,54 @@ def test_no_warning_of_tfds_own_is_left_over(digits):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(open_split(open_source(digits), "train")) == 7
+
+
+def spoil(directory, feature, values, number=3):
+    """Writes other values into a feature of one record: bytes, floats or integers."""
+    path = str(shard(directory))
+    records = [tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset(path)]
+    there = records[number].features.feature[feature]
+    there.Clear()
+    kind = {bytes: there.bytes_list, float: there.float_list, int: there.int64_list}[type(values[0])]
+    kind.value.extend(values)
+    with tf.io.TFRecordWriter(path) as writer:
+        for record in records:
+            writer.write(record.SerializeToString())
+
+
+@pytest.mark.parametrize("value", [b"cat", float("nan"), 1.0, 10**12, -1])
+def test_a_label_that_is_no_number_of_a_class_is_a_fault_of_its_record(tmp_path, value):
+    rows = [{"image": picture(), "label": number % 2} for number in range(20)]
+    spec = store(tmp_path, {"label": tfds.features.ClassLabel(names=NAMES)}, rows)
+    spoil(tmp_path, "label", [value])
+    [fault] = kzoo.data.check(spec).faults[:1]
+    assert fault.kind == "unknown_class"
+    assert "record 3 of" in fault.told and "expected the number of a class, 0 to 1" in fault.told
+    unknown = store(tmp_path / "unknown", {"label": np.int64}, rows)
+    spoil(tmp_path / "unknown", "label", [value])
+    assert kzoo.data.check(unknown).info.classes == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "kind"),
+    [
+        ("objects/label", [b"cat"], "unknown_class"),
+        ("objects/area", [b"large"], "annotation"),
+        ("objects/counts", [7], "mask"),
+        ("objects/counts", [b"\xff"], "mask"),
+        ("objects/bbox", [b"a", b"b", b"c", b"d"], "annotation"),
+        ("image", [7], "unreadable"),
+    ],
+)
+def test_values_of_another_type_are_faults_of_their_record(tmp_path, feature, values, kind):
+    features = boxes_features(area=np.float32, counts=tfds.features.Text())
+    rows = [example(one(FULL, area=200.0, counts="")) for _ in range(20)]
+    whole = encode(np.ones([1, 10, 20], bool))[0]["counts"]
+    for row in rows:
+        row["objects"][0]["counts"] = whole
+    spec = store(tmp_path, features, rows)
+    assert not [fault for fault in kzoo.data.check(spec).faults if fault.kind != "duplicate"]
+    spoil(tmp_path, feature, values)
+    faults = [fault for fault in kzoo.data.check(spec).faults if fault.kind != "duplicate"]
+    assert [fault.kind for fault in faults] == [kind]
+    assert "record 3 of" in faults[0].told and "expected" in faults[0].told

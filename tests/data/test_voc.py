@@ -89,6 +89,44 @@ def test_a_faultless_folder(folder):
         source.split("trian")
 
 
+def test_a_folder_for_each_split_as_roboflow_exports_it(tmp_path):
+    for split, objects in (("train", [("cat", 11, 6, 20, 25)]), ("valid", [("dog", 1, 1, 4, 5)])):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "same.xml").write_text(annotation(objects, filename="same.jpg"))
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / split / "same.jpg")
+    source = open_source(f"voc:{tmp_path}", task="detection")
+    assert source.info.splits == {"train": 1, "val": 1}
+    assert source.info.classes == ("cat", "dog")
+    for name, folder, box, label in (
+        ("train", "train", [10, 5, 20, 25], 0),
+        ("val", "valid", [0, 0, 4, 5], 1),
+    ):
+        split = source.split(name, strict=True)
+        assert split.names == (str(tmp_path / folder / "same.jpg"),)
+        np.testing.assert_array_equal(split.boxes[0], [box])
+        np.testing.assert_array_equal(split.classes[0], [label])
+
+
+def test_annotations_in_a_folder_of_another_name(tmp_path):
+    for folder, name in (("labels", "1.xml"), ("images", "1.jpg")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(annotation())
+    with pytest.raises(DataError, match="no annotation in .*, but in .*labels; expected .* in Annotations"):
+        open_source(f"voc:{tmp_path}")
+
+
+@pytest.mark.parametrize("above", ["", "VOCdevkit"])
+def test_the_only_folder_of_a_devkit_is_taken(tmp_path, above):
+    (tmp_path / above).mkdir(exist_ok=True)
+    whole = Folder(tmp_path / above / "VOC2012")
+    assert open_source(f"voc:{tmp_path}").split("train", strict=True).names[0] == str(whole.picture("p00"))
+    Folder(tmp_path / above / "VOC2007")
+    with pytest.raises(
+        DataError, match=r"2 folders of Pascal VOC .*expected one: 'voc:.*2007' or 'voc:.*2012'"
+    ):
+        open_source(f"voc:{tmp_path}")
+
+
 def test_only_detection_is_taught(folder):
     with pytest.raises(
         DataError, match="task='instance_segmentation' cannot be learnt .*what can: detection"
@@ -154,6 +192,7 @@ FAULTS = {
     "not a number": (lambda f: f.annotate("p03", [("cat", "nan", 5, 6, 9)]), r"xmin nan.* not finite", True),
     "infinite": (lambda f: f.annotate("p03", [("cat", 1, 5, "inf", 9)]), r"not finite", True),
     "words": (lambda f: f.annotate("p03", [("cat", "left", 5, 6, 9)]), r"xmin left.* not of numbers", True),
+    "of Python": (lambda f: f.annotate("p03", [("cat", 1, 5, "1_0", 9)]), r"xmax 1_0.* not of numbers", True),
     "a side missing": (lambda f: f.annotate("p03", [("cat", "", 5, 6, 9)]), r"not of numbers", True),
     "nameless": (lambda f: f.annotate("p03", [("", 1, 5, 6, 9)]), r"object 1 \(nameless\)", True),
     "listed twice": (lambda f: f.list("train", [*f.names, "p03"]), r"p03 is listed 2 times", True),

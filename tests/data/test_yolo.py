@@ -405,6 +405,20 @@ def test_a_box_among_polygons_has_no_mask(folder):
         open_source(folder.spec, task="instance_segmentation")
 
 
+def test_a_polygon_among_boxes_is_a_box(folder):
+    folder.write("p00", TRIANGLE)
+    source = open_source(folder.spec)
+    assert source.info.tasks == ("detection",)
+    np.testing.assert_allclose(source.split("all", strict=True).boxes[0], [[0, 0, 20, 30]])
+    with pytest.raises(DataError, match="'segmentation' cannot be learnt"):
+        open_source(folder.spec, task="segmentation")
+    for name in folder.names[:10]:
+        folder.write(name, TRIANGLE)
+    assert open_source(folder.spec).info.tasks == ("detection",)  # half of them are not the rule
+    folder.write("p10", TRIANGLE)
+    assert "segmentation" in open_source(folder.spec).info.tasks
+
+
 def test_key_points_are_not_looked_at(folder):
     folder.describe("names: [cat]\nkpt_shape: [3, 2]\n")
     for name in folder.names:

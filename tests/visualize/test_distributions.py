@@ -52,3 +52,9 @@ def test_many_classes(tmp_path):
 def test_nothing_to_draw(tmp_path, tallies):
     with pytest.raises(ValueError, match="no picture"):
         distributions(tallies, ["cat"], tmp_path / "page.png")
+
+
+@pytest.mark.parametrize("name", ["US$ 5 \\frac$", "CA$ $x^", "cat\udcff"])
+def test_names_are_neither_formulas_nor_need_be_text(tmp_path, name):
+    distributions({name: tally_of(3), "val": tally_of(1)}, [name], tmp_path / "page.png")
+    assert size_of(tmp_path / "page.png")

@@ -1,3 +1,4 @@
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -94,3 +95,31 @@ def test_classes_of_pixels_have_a_legend(tmp_path):
     gallery({"train": split}, ["background", "cat"], tmp_path / "page.png")
     page = np.asarray(Image.open(tmp_path / "page.png"))
     assert (page[CELL // 2 + 2 * GAP :] == COLOURS[0]).all(axis=-1).any()  # beneath the picture
+
+
+def captions(monkeypatch, tmp_path, *names):
+    """What is written beneath pictures of these names."""
+    told = []
+    module = importlib.import_module("kzoo.visualize.gallery")  # the package has the function of that name
+    monkeypatch.setattr(module, "_shortened", lambda text, font: told.append(text) or text[:5])
+    split, _ = split_of(len(names), names=names)
+    gallery({"train": split}, ["cat"], tmp_path / "page.png", count=len(names))
+    return set(told)
+
+
+def test_captions_tell_pictures_apart(monkeypatch, tmp_path):
+    record = 'tfds:/sets/x, split "train", record {} of /sets/x/x-train.tfrecord'
+    places = [record.format(number) for number in range(3)]
+    assert captions(monkeypatch, tmp_path, *places, "a/1.png", "shapes:train[7]") == {
+        "train · record 0 of x-train.tfrecord",
+        "train · record 1 of x-train.tfrecord",
+        "train · record 2 of x-train.tfrecord",
+        "train · 1.png",
+        "train · shapes:train[7]",
+    }
+
+
+def test_names_that_are_no_text(tmp_path):
+    split, _ = split_of(1, names=("a/\udcff\x1b.png",), boxes=(np.array([[10, 10, 40, 40]], np.float32),))
+    gallery({"train": split}, ["cat\udcff"], tmp_path / "page.png")
+    assert Image.open(tmp_path / "page.png").width

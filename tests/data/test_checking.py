@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kzoo.data import check as check_module
-from kzoo.data import shapes
-from kzoo.data.check import check
+import kzoo.data
+from kzoo.data import checking, shapes
+from kzoo.data.checking import check
 from kzoo.data.faults import KINDS, DataError
 from kzoo.data.report import NOTICES
 from kzoo.data.source import open_source
@@ -172,9 +172,8 @@ def test_damage_in_spite_of_which_a_picture_can_be_decoded(voc):
     Image.fromarray(pixels(3)).save(voc.picture("p03", "jpg"))
     voc.picture("p03").unlink()
     file = voc.picture("p03", "jpg").read_bytes()
-    voc.picture("p03", "jpg").write_bytes(
-        file[: 2 * len(file) // 3] + b"\xff\xd9"
-    )  # and the end all the same
+    middle = 2 * len(file) // 3
+    voc.picture("p03", "jpg").write_bytes(file[:middle] + b"\xa5" * 40 + file[middle + 40 :])
     assert open_source(voc.spec).split("train", strict=True).read(3).shape == (HEIGHT, WIDTH, 3)
     report = check(voc.spec)
     assert kinds(report.faults) == ["damaged"]
@@ -229,6 +228,15 @@ def test_a_split_within_another_is_no_part_of_it(voc):
     assert kinds(report.faults) == ["two_splits"] * 8
 
 
+def test_val_and_test_that_make_up_train_are_no_parts_of_it_either(voc):
+    voc.list("train", voc.names)
+    voc.list("val", voc.names[:10])
+    voc.list("test", voc.names[10:])
+    report = check(voc.spec)
+    assert report.unions == {}
+    assert kinds(report.faults) == ["two_splits"] * 24
+
+
 def test_drawn_splits_of_few_pictures(tmp_path):
     voc = Voc(tmp_path)
     for name in voc.names[1:]:
@@ -265,7 +273,11 @@ def absent(voc):
 
 
 NOTED = [
-    ("turned", turned, "p03.jpg: EXIF's orientation is 3; read as it is seen, 40 x 30"),
+    (
+        "turned",
+        turned,
+        "p03.jpg: EXIF's orientation is 3; read as it is seen, 40 x 30, and so are its boxes: its size",
+    ),
     ("empty", empty, "p03.png: no object"),
     (
         "unlisted",
@@ -288,6 +300,13 @@ def test_a_notice_is_no_fault(voc, kind, plant, told):
     [notice] = [notice for notice in report.notices if notice.kind == kind and told in notice.told]
     assert NOTICES[kind] in report.as_text()
     assert notice.told in report.as_text()
+
+
+def test_a_single_object_is_no_plural(voc):
+    voc.annotate("p03", label="dog")
+    assert [notice.told for notice in check(voc.spec).notices if notice.kind == "rare_class"] == [
+        "dog: 1 object in all splits"
+    ]
 
 
 def test_a_picture_whose_boxes_are_faulty_is_not_called_empty(voc):
@@ -380,8 +399,8 @@ def test_classes_of_pixels(tmp_path):
     area = 10 * 15
     every = 12 * WIDTH * HEIGHT
     assert found["pixels"]["cat"] == pytest.approx(11 * area / every)
-    assert found["pixels"]["ignored"] == pytest.approx(area / every)
-    assert sum(found["pixels"].values()) == pytest.approx(1)
+    assert found["ignored_pixels"] == pytest.approx(area / every)
+    assert sum(found["pixels"].values()) + found["ignored_pixels"] == pytest.approx(1)
     assert report.notices == []
 
 
@@ -475,8 +494,19 @@ def test_reading_stops_at_once_and_keeps_no_thread(voc, monkeypatch):
         read.append(index)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(check_module, "_look", look)
-    monkeypatch.setattr(check_module, "_AHEAD", 2)
+    monkeypatch.setattr(checking, "_look", look)
+    monkeypatch.setattr(checking, "_AHEAD", 2)
     with pytest.raises(KeyboardInterrupt):
         check(voc.spec)
     assert len(read) <= 3
+
+
+def test_it_is_a_function_of_the_package(voc):
+    assert kzoo.data.check(voc.spec).faults == []
+
+
+def test_classes_and_the_most_pixels_are_the_callers(voc):
+    Image.new("RGB", (50, 30)).save(voc.picture("p03"))
+    assert check(voc.spec, classes=["dog", "cat"]).info.classes == ("dog", "cat")
+    assert kinds(check(voc.spec, max_pixels=WIDTH * HEIGHT).faults) == ["too_large"]
+    assert "unknown_class" in kinds(check(voc.spec, classes=["dog"]).faults)

@@ -1,27 +1,26 @@
 """Reads all data once and tells what there is and everything that is wrong with it. No TensorFlow."""
 
-import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kzoo.data.damage import find_damage
 from kzoo.data.faults import DataError, collected
-from kzoo.data.findings import find_copies, find_rare, find_tiny, find_unions, find_unlisted, is_faulty
-from kzoo.data.pictures import read_orientation
+from kzoo.data.findings import find_copies, find_rare, find_tiny, find_unlisted, is_faulty
+from kzoo.data.orientation import turn_size
+from kzoo.data.pictures import MAX_PIXELS, read_orientation
+from kzoo.data.progress import progress_bar
 from kzoo.data.report import Finding, Report
 from kzoo.data.source import MASKED, Source, Split, open_source
 from kzoo.data.tally import Tally, tally
+from kzoo.data.unions import find_unions
+from kzoo.tasks import most_detailed
 
-# Of what data can teach the first is taken: it reads the most.
-_TASKS = ("instance_segmentation", "detection", "segmentation", "box_regression", "classification")
 _THREADS = os.cpu_count() or 1
 _AHEAD = 8 * _THREADS  # pictures that are being read or were not yet counted
 
@@ -45,7 +44,13 @@ class _Found:
     notices: list[Finding] = field(default_factory=list)
 
 
-def check(spec: str, task: str | None = None) -> Report:
+def check(
+    spec: str,
+    task: str | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Report:
     """Reads all annotations and decodes all pictures of data, in parallel, and reports what is there.
 
     A fault is all that `kzoo.data.load` leaves out or refuses, a picture that is there twice, be it in one
@@ -57,6 +62,8 @@ def check(spec: str, task: str | None = None) -> Report:
         task: as what it is read: "instance_segmentation" looks at masks, "segmentation" at the class of each
             pixel. None: the first of these that the data can teach, where it has boxes those rather than
             the classes of pixels.
+        classes: names in the order of their numbers. None: those that the data has.
+        max_pixels: the most that a picture may have; more is a fault.
 
     Raises:
         DataError: there is no such data, or nothing of it can be opened.
@@ -65,18 +72,18 @@ def check(spec: str, task: str | None = None) -> Report:
         report = check("voc:bccd")
         print(report.as_text())
     """
-    source = open_source(spec, task=task)
+    source = open_source(spec, task=task, classes=classes, max_pixels=max_pixels)
     if task is None:
-        task = next(task for task in _TASKS if task in source.info.tasks)
-        if task in MASKED:  # of which nothing was read yet
-            source = open_source(spec, task=task)
+        task = most_detailed(source.info.tasks)
+        if task in MASKED or not source.info.classes:  # of which nothing was read yet
+            source = open_source(spec, task=task, classes=classes, max_pixels=max_pixels)
     found = _Found()
     opened = _open_splits(source, found)
     unions = find_unions({name: frozenset(split.names) for name, split in opened.items()})
     splits = {name: split for name, split in opened.items() if name not in unions}
     found.faults = _once(found.faults, unions)
     tallies, digests = {}, {}
-    with _progress_bar(sum(map(len, splits.values()))) as progress:
+    with progress_bar("pictures", sum(map(len, splits.values()))) as progress:
         for name, split in splits.items():
             tallies[name], digests[name] = _read(name, split, source.info.classes, task, found, progress)
     found.faults += find_copies(digests)
@@ -128,6 +135,8 @@ def _read(
             height, width = split.sizes[index]
             told = f"{picture}: EXIF's orientation is {look.orientation}"
             told = f"{told}; read as it is seen, {width} x {height}"
+            if split.boxes is not None and turn_size((height, width), look.orientation) == (height, width):
+                told = f"{told}, and so are its boxes: its size cannot tell whether they are of it as stored"
             found.notices.append(Finding("turned", name, picture, told))
         if split.boxes is not None and not num_classes:
             if not len(split.classes[index]) and not is_faulty(picture, faulty):
@@ -175,13 +184,3 @@ def _look(split: Split, index: int, num_classes: int) -> _Look:
     digest = hashlib.blake2b(str(picture.shape).encode(), digest_size=16)
     digest.update(picture)
     return _Look(None, digest.digest(), pixels, orientation, damage)
-
-
-@contextlib.contextmanager
-def _progress_bar(pictures: int) -> Iterator[Callable[[], None]]:
-    """A function to call for each picture, shown where stderr is a terminal."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not console.file.isatty()) as progress:
-        task = progress.add_task("pictures", total=pictures)
-        yield lambda: progress.advance(task)
