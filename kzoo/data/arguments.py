@@ -3,14 +3,17 @@
 from pathlib import Path
 
 from kzoo.checks import check_choice, check_integer, check_number
-from kzoo.data import source
 from kzoo.data.augmentation import Augmentation
 from kzoo.data.faults import DataError
+from kzoo.data.order import Batches
 from kzoo.data.resize import RESIZES
+from kzoo.data.source import ONE_OBJECT, Split
 from kzoo.tasks import TASKS
 
 
-def check_arguments(image_size, batch_size, resize, shuffle, seed):
+def check_arguments(
+    image_size: object, batch_size: object, resize: object, shuffle: object, seed: object
+) -> None:
     """Refuses what cannot be, before anything is read."""
     if image_size is not None:
         if not isinstance(image_size, tuple | list) or len(image_size) != 2:
@@ -24,7 +27,7 @@ def check_arguments(image_size, batch_size, resize, shuffle, seed):
         raise ValueError(f"shuffle={shuffle!r}: give True, False or None.")
 
 
-def check_extras(task, augment, border_sigma):
+def check_extras(task: object, augment: object, border_sigma: object) -> None:
     """Refuses what cannot be, or not for this task."""
     if not isinstance(augment, bool | Augmentation):
         raise ValueError(f"augment={augment!r}: give True, False or an Augmentation.")
@@ -39,7 +42,7 @@ def check_extras(task, augment, border_sigma):
             raise ValueError(f"border_sigma={border_sigma!r} with task={task!r}: it is for 'segmentation'.")
 
 
-def check_place(cache, start, shard, batch_size):
+def check_place(cache: object, start: object, shard: object, batch_size: int) -> None:
     """Refuses what cannot be of where pictures are kept, and of which are to come."""
     if not isinstance(cache, str | Path | None) or (isinstance(cache, str) and not cache.strip()):
         raise ValueError(f"cache={cache!r}: give 'memory', a folder, or None.")
@@ -54,7 +57,7 @@ def check_place(cache, start, shard, batch_size):
         raise ValueError(f"shard={shard!r}: give {limits}.")
 
 
-def check_shares(batches, where):
+def check_shares(batches: Batches, where: str) -> None:
     """Refuses a last batch that has not a picture for each worker: all workers have as many batches."""
     workers = batches.shard[1]
     if batches.left < workers:
@@ -64,10 +67,10 @@ def check_shares(batches, where):
         )
 
 
-def check_task(task, spec, pictures, border_sigma):
+def check_task(task: str, spec: str, pictures: Split, border_sigma: float | None) -> None:
     """Refuses data that has too much or too little for the task."""
     counts = sorted(map(len, pictures.classes))
-    if task in source.ONE_OBJECT and set(counts) != {1}:
+    if task in ONE_OBJECT and set(counts) != {1}:
         raise DataError(
             f"task={task!r} takes pictures of one object each; those of {spec!r} have "
             f"{counts[0]} to {counts[-1]}."

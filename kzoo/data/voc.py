@@ -200,7 +200,7 @@ class Voc:
 def _read_box(texts: tuple[str, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """A box of VOC as continuous xyxy inside a picture of `size`; a DataError says what is wrong with it."""
     try:
-        xmin, ymin, xmax, ymax = map(float, texts)
+        xmin, ymin, xmax, ymax = map(read_number, texts)
         if 1 <= xmin < xmax <= size[1] and 1 <= ymin < ymax <= size[0]:
             return xmin - 1, ymin - 1, xmax, ymax
     except ValueError:
