@@ -22,3 +22,14 @@ def test_answers_are_in_the_order_of_the_items():
 def test_an_error_is_the_caller_s():
     with pytest.raises(ZeroDivisionError):
         in_threads(lambda item: 1 // item, [1, 0])
+
+
+def test_short_work_is_not_shared_out():
+    names = set()
+
+    def short(item):
+        names.add(threading.current_thread().name)
+        return sum(range(100)) + item
+
+    assert in_threads(short, range(200)) == [4950 + item for item in range(200)]
+    assert names == {threading.current_thread().name}
