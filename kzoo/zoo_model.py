@@ -71,14 +71,19 @@ class ZooModel(keras.Model):
             check_data(self, argument, data, targets=True)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # the dataset's own matter; Keras would only warn of it
-        if self._distribute_strategy is not None and hasattr(x, "passes"):
+        several = self._distribute_strategy is not None or kwargs.get("steps_per_epoch") is not None
+        if several and hasattr(x, "passes"):
             x = _in_one_go(x, kwargs)
+        if hasattr(kwargs.get("validation_data"), "passes"):
+            kwargs["validation_data"] = _looked_at(kwargs["validation_data"])
         with as_data_errors():
             return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
         """Evaluates as `keras.Model.evaluate` does; raises as `fit` does."""
         check_data(self, "x", x, targets=True)
+        if hasattr(x, "passes"):
+            x = _looked_at(x)
         with as_data_errors():
             return super().evaluate(x, *args, **kwargs)
 
@@ -135,6 +140,7 @@ def _in_one_go(dataset, options):
     """A dataset of `kzoo.data.load` as one sequence of all epochs, and `fit`'s options for it.
 
     Under a strategy Keras reads ahead in iterations that it does not train on; those would move the epochs.
+    With `steps_per_epoch` it takes more or less of an iteration than there is.
     """
     if options.get("steps_per_epoch") is None:
         options["steps_per_epoch"] = len(dataset)
@@ -144,6 +150,11 @@ def _in_one_go(dataset, options):
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         options["callbacks"] = [*(callbacks if isinstance(callbacks, list | tuple) else [callbacks]), told]
     return dataset.without_end(passes.next)
+
+
+def _looked_at(dataset):
+    """An epoch of a dataset of `kzoo.data.load` that moves nothing: what is to be learnt goes on as it was."""
+    return dataset.without_end(dataset.passes.next).take(len(dataset))
 
 
 def _pictures(x):

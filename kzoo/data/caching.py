@@ -60,7 +60,9 @@ def in_folder(reader: Reader, folder: str | Path, split: Split, settings: object
     def mark_of(index: int) -> np.ndarray:
         if index not in of_labels:
             of_labels[index] = _digest_labels(split, index, read_masks, read_labels)
-        return np.frombuffer(_digest(of_labels[index], *_state(split.names[index])), np.uint8)
+        # A picture that lies within another file is told by its bytes.
+        within = split.read_bytes(index) if split.read_bytes else None
+        return np.frombuffer(_digest(of_labels[index], within or b"", *_state(split.names[index])), np.uint8)
 
     def arrays(index: int) -> list[np.ndarray]:
         name = _digest(repr(settings), split.names[index]).hex()

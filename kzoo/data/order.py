@@ -6,6 +6,7 @@ else. So do batches, which are counted from 0 on over all epochs, too.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import tensorflow as tf
@@ -36,11 +37,14 @@ class Order:
         Another salt than 0 is another order, shuffled in any case and independent of the first one: of the
         pictures to mix in. In it, too, an epoch has each picture once.
         """
-        epoch, place = position // self.count, position % self.count
         if not (self.shuffled or salt):
-            return place
-        seed = tf.stack([self._key(2 * salt), epoch])
-        return tf.random.experimental.index_shuffle(place, seed, tf.constant(self.count - 1, tf.int64))
+            return position % self.count
+
+        def found(position: np.int64) -> np.int64:
+            epoch, place = divmod(int(position), self.count)
+            return _permutation(self.count, self.seed, salt, epoch)[place]
+
+        return tf.ensure_shape(tf.numpy_function(found, [position], tf.int64), [])
 
     def draws(self, position: tf.Tensor, salt: int = 0) -> tf.Tensor:
         """The seed, int64 [2], of what is drawn at random for the picture at a position, int64 []."""
@@ -49,6 +53,13 @@ class Order:
     def _key(self, purpose: int) -> tf.Tensor:
         key = np.random.SeedSequence((self.seed, purpose)).generate_state(1)[0]  # what NumPy never changes
         return tf.constant(key, tf.int64)
+
+
+@lru_cache(maxsize=12)  # an order and its five partners', where one epoch goes over into the next
+def _permutation(count: int, seed: int, salt: int, epoch: int) -> np.ndarray:
+    """Of bits that NumPy never changes. TensorFlow's `index_shuffle` has but a few hundred orders a seed."""
+    bits = np.random.PCG64(np.random.SeedSequence((seed, 2 * salt, epoch))).random_raw(count)
+    return np.argsort(bits, kind="stable")
 
 
 @dataclass(frozen=True)

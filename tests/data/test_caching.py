@@ -1,5 +1,6 @@
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,17 @@ def test_a_file_that_changed_is_read_anew(pictures, tmp_path):
     assert reads_of(kept, reads, 0, 1, 2) == []
     assert kept.arrays(2)[0].shape == (40, 50, 3)
     assert len(files(tmp_path / "cache")) == 3
+
+
+def test_a_picture_within_another_file_that_changed_is_read_anew(pictures, tmp_path):
+    split, reader, reads = pictures
+    stored = {0: b"a", 1: b"b", 2: b"c"}
+    names = tuple(f"record {index} of a.tfrecord" for index in range(3))
+    split = replace(split, names=names, read_bytes=stored.get)
+    kept = in_folder(reader, tmp_path / "cache", split, None)
+    reads_of(kept, reads, 0, 1, 2)
+    stored[1] = b"other"
+    assert reads_of(kept, reads, 0, 1, 2) == [1]
 
 
 def damages(content):

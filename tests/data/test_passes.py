@@ -190,6 +190,35 @@ def test_fit_goes_on_where_it_stopped(start):
     assert [one for one in seen if one] == unbroken[2 * LENGTH :]
 
 
+def test_to_measure_moves_no_epoch():
+    dataset = kzoo.data.load("shapes", **SETTINGS)
+    unbroken = ids(dataset.without_end().take(3 * LENGTH))
+    model, seen = spying_model()
+    trained = []
+    for _ in range(3):
+        model.evaluate(dataset, verbose=0)
+        del seen[:]
+        model.fit(dataset, verbose=0)
+        trained += [one for one in seen if one]
+        del seen[:]
+    assert trained == unbroken
+    rest = ids(dataset.without_end(3 * LENGTH).take(2 * LENGTH))
+    model.fit(dataset, epochs=2, verbose=0, validation_data=dataset)
+    measured = ids(dataset.without_end(3 * LENGTH).take(LENGTH))
+    expected = [*rest[:LENGTH], *measured, *rest[LENGTH:], *measured]
+    assert [one for one in seen if one] == expected
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_steps_of_an_epoch_are_as_many_as_were_asked_for(steps):
+    dataset = kzoo.data.load("shapes", **SETTINGS)
+    unbroken = ids(dataset.without_end().take(5 * steps))
+    model, seen = spying_model()
+    model.fit(dataset, epochs=3, steps_per_epoch=steps, verbose=0)
+    model.fit(dataset, epochs=2, steps_per_epoch=steps, verbose=0)
+    assert [one for one in seen if one] == unbroken
+
+
 def test_keras_that_looks_ahead_moves_no_epoch():
     """On two devices; the parts of a batch may be seen in any order."""
     devices = tf.config.list_logical_devices("CPU")
