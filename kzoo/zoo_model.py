@@ -153,7 +153,7 @@ def _in_one_go(dataset, options):
 
 
 def _looked_at(dataset):
-    """An epoch of a dataset of `kzoo.data.load` that moves nothing: what is to be learnt goes on as it was."""
+    """An epoch of a dataset of `kzoo.data.load` that moves nothing: what learns goes on where it was."""
     return dataset.without_end(dataset.passes.next).take(len(dataset))
 
 
