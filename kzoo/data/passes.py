@@ -15,9 +15,9 @@ Examples = Callable[[tf.data.Dataset], tf.data.Dataset]
 class Passes:
     """Where the next iteration of a data set begins.
 
-    An iteration has as many batches as an epoch, from where the one before it ended, also where that was
+    An iteration has as many batches as an epoch, and the next one those behind them, also where it was
     broken off, as `batches.take(10)` does. But one of which a single batch was taken was only a look at what
-    there is, as `next(iter(batches))`: the next one begins where it did.
+    there is, as `next(iter(batches))`: the next one begins where it did, unless one batch is an epoch.
 
     Args:
         batches: those of all epochs.
