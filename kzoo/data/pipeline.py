@@ -108,9 +108,10 @@ def load(
         The data set itself has the attributes `classes`, the names; `num_pictures`; and `pictures`, the
         `kzoo.data.source.Split` with what lies on disk, where `image_id` is the index. An iteration has as
         many batches as an epoch, and the next one is the next epoch, also where it was broken off; but to
-        look at a first batch moves nothing, unless it is the only one of its epoch. `without_end(start, full=False)` gives the batches of all epochs
-        as one sequence, which begins with batch `start` whenever it is iterated; with `full` none is smaller
-        than the others, and those across the seam of two epochs have pictures of both.
+        look at a first batch moves nothing, unless it is the only one of its epoch.
+        `without_end(start, full=False)` gives the batches of all epochs as one sequence, which begins with
+        batch `start` whenever it is iterated; with `full` none is smaller than the others, and those across
+        the seam of two epochs have pictures of both.
 
     Raises:
         ValueError: an argument is not what it can be.
