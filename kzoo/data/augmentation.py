@@ -11,11 +11,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 
 import numpy as np
 import tensorflow as tf
 
-from kzoo.checks import check_number
+from kzoo.checks import check_boolean, check_number
 from kzoo.data.colour import recolour
 from kzoo.data.combining import copy_paste, joined, mixup, mosaic
 from kzoo.data.geometry import View, displacement, resample
@@ -108,10 +109,12 @@ class Augmentation:
         check_number("rotate", self.rotate, least=0, most=180)
         for name in ("zoom", "aspect"):
             value = getattr(self, name)
-            if not (isinstance(value, tuple) and len(value) == 2 and 0 < value[0] <= value[1] < math.inf):
+            is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(_is_factor, value))
+            if not is_pair or value[0] > value[1]:
                 raise ValueError(
                     f"Augmentation({name}={value!r}): give a pair (smallest, largest) of factors above 0."
                 )
+        check_boolean("quarter_turns", self.quarter_turns)
 
     @property
     def shrinks(self) -> float:
@@ -130,6 +133,10 @@ class Augmentation:
                     f"Augmentation({name}={probability!r}) with task={task!r}: its labels cannot be combined "
                     f"like this. The tasks that can: {', '.join(tasks)}.{advice}"
                 )
+
+
+def _is_factor(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def augment(

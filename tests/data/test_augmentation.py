@@ -438,6 +438,9 @@ def test_the_same_seed_deforms_alike():
         {"zoom": (2.0, 1.0)},
         {"aspect": (1.0, float("inf"))},
         {"aspect": (1.0,)},
+        {"zoom": ("a", "b")},
+        {"aspect": (True, 2.0)},
+        {"quarter_turns": "no"},
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(wrong):
