@@ -141,8 +141,8 @@ def find_objects(
     boxes = to_own_pixels(boxes[kept], scale, np.array(size))
     found = {"boxes": boxes, "scores": scores[kept], "classes": classes[kept]}
     if "masks" in answers:
-        frames = answers["mask_boxes"][kept] / scale[[1, 0, 1, 0]] if "mask_boxes" in answers else boxes
-        found["masks"] = to_own_masks(answers["masks"][kept], frames, scale, np.array(size))
+        mask_boxes = answers["mask_boxes"][kept] if "mask_boxes" in answers else None
+        found["masks"] = to_own_masks(answers["masks"][kept], boxes, scale, np.array(size), mask_boxes)
     return found
 
 

@@ -172,7 +172,11 @@ def _between(start: float, end: float, pixels: slice, samples: int) -> np.ndarra
 
 
 def to_own_masks(
-    masks: np.ndarray, boxes: np.ndarray, scale: np.ndarray, original_size: np.ndarray
+    masks: np.ndarray,
+    boxes: np.ndarray,
+    scale: np.ndarray,
+    original_size: np.ndarray,
+    mask_boxes: np.ndarray | None = None,
 ) -> list[dict]:
     """A model's masks of one picture as run lengths in the picture's own pixels.
 
@@ -184,7 +188,10 @@ def to_own_masks(
         boxes: [N, 4] xyxy in own pixels, as `to_own_pixels` makes them.
         scale: [2] (y, x), the factor from own to given pixels.
         original_size: [2] (height, width) of the picture in own pixels.
+        mask_boxes: [N, 4] xyxy in given pixels, within which the samples lie instead.
     """
+    if mask_boxes is not None:
+        boxes = mask_boxes / scale[[1, 0, 1, 0]]
     height, width = (int(side) for side in original_size)
     own = []
     for mask, box in zip(np.asarray(masks), np.asarray(boxes), strict=True):

@@ -48,11 +48,8 @@ class Order:
 
     def draws(self, position: tf.Tensor, salt: int = 0) -> tf.Tensor:
         """The seed, int64 [2], of what is drawn at random for the picture at a position, int64 []."""
-        return tf.stack([self._key(2 * salt + 1), position])
-
-    def _key(self, purpose: int) -> tf.Tensor:
-        key = np.random.SeedSequence((self.seed, purpose)).generate_state(1)[0]  # what NumPy never changes
-        return tf.constant(key, tf.int64)
+        key = np.random.SeedSequence((self.seed, 2 * salt + 1)).generate_state(1)[0]  # NumPy never changes it
+        return tf.stack([tf.constant(key, tf.int64), position])
 
 
 @lru_cache(maxsize=12)  # an order and its five partners', where one epoch goes over into the next

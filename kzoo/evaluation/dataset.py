@@ -120,8 +120,6 @@ def _detections(batch: Arrays, answers: Arrays) -> Iterator[Picture]:
         }
         if "masks" in answers:
             masks, scale, size = answers["masks"][index], batch["scale"][index], batch["original_size"][index]
-            frames = found["boxes"]
-            if "mask_boxes" in answers:
-                frames = answers["mask_boxes"][index][:count] / scale[[1, 0, 1, 0]]
-            found["masks"] = to_own_masks(masks[:count], frames, scale, size)
+            mask_boxes = answers["mask_boxes"][index][:count] if "mask_boxes" in answers else None
+            found["masks"] = to_own_masks(masks[:count], found["boxes"], scale, size, mask_boxes)
         yield found

@@ -195,3 +195,13 @@ def test_answers_in_given_pixels_in_own_ones(scale):
 def test_masks_need_no_tensorflow():
     code = "import sys; import kzoo.data.masks; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_samples_within_other_boxes_than_the_objects():
+    """In given pixels, at another scale for each axis; they may reach beyond the picture."""
+    samples = np.ones([1, 30, 30], np.float32)
+    scale, size = np.float32([0.5, 2.0]), np.array([20, 30])  # y, x
+    (rle,) = to_own_masks(samples, np.array([[0, 0, 1, 1]]), scale, size, np.float32([[20, 3, 80, 7]]))
+    expected = np.zeros([20, 30], bool)
+    expected[6:14, 10:] = True
+    np.testing.assert_array_equal(decode(rle), expected)

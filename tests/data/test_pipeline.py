@@ -171,7 +171,7 @@ def test_pictures_are_kept_though_fit_stops_at_the_last_batch(opened):
         batches = iter(dataset)
         for _ in range(len(dataset)):
             next(batches)
-        time.sleep(0.1)  # the last step of training
+        time.sleep(0.5)  # the last step of training
         del batches
     assert len(fake.reads) == 8
 

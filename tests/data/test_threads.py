@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from kzoo.data import threads
 from kzoo.data.threads import in_threads
 
 
@@ -24,12 +25,36 @@ def test_an_error_is_the_caller_s():
         in_threads(lambda item: 1 // item, [1, 0])
 
 
-def test_short_work_is_not_shared_out():
-    names = set()
+class Clock:
+    """A stand-in for `time`: as many seconds have passed, and been worked, as `spend` was told."""
 
-    def short(item):
+    def __init__(self):
+        self.passed = self.worked = 0.0
+
+    def spend(self, passed, worked):
+        self.passed += passed
+        self.worked += worked
+
+    def perf_counter(self):
+        return self.passed
+
+    def thread_time(self):
+        return self.worked
+
+
+@pytest.mark.parametrize(
+    ("passed", "worked", "shared"),
+    [(1e-4, 1e-4, False), (1e-2, 1e-2, True), (1e-4, 1e-6, True)],
+    ids=["short work", "long work", "waiting"],
+)
+def test_short_work_is_not_shared_out(monkeypatch, passed, worked, shared):
+    clock, names = Clock(), set()
+    monkeypatch.setattr(threads, "time", clock)
+
+    def file(item):
         names.add(threading.current_thread().name)
-        return sum(range(100)) + item
+        clock.spend(passed, worked)
+        return -item
 
-    assert in_threads(short, range(200)) == [4950 + item for item in range(200)]
-    assert names == {threading.current_thread().name}
+    assert in_threads(file, range(200)) == [-item for item in range(200)]
+    assert (names != {threading.current_thread().name}) == shared
