@@ -18,7 +18,7 @@ from kzoo.printable import printable
 from kzoo.tasks import TASKS
 
 if TYPE_CHECKING:
-    from kzoo.data.report import Report
+    from kzoo.data.checking.report import Report
 
 Spec = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SPEC")]
 Task = Annotated[str | None, tyro.conf.arg(metavar="TASK", help_behavior_hint="")]

@@ -183,12 +183,12 @@ def test_ctrl_c_ends_in_one_line():
         # Who runs the tests in the background may have it ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from kzoo.cli import main\n"
-        "import kzoo.data.checking\n"
-        "look = kzoo.data.checking._look\n"
+        "import kzoo.data.checking.checking\n"
+        "look = kzoo.data.checking.checking._look\n"
         "def stopped(*arguments):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    return look(*arguments)\n"
-        "kzoo.data.checking._look = stopped\n"
+        "kzoo.data.checking.checking._look = stopped\n"
         "main(['data', 'check', 'shapes', '--task', 'classification'])\n"
     )
     ended = subprocess.run(

@@ -30,13 +30,13 @@ from tensorflow_datasets.core.utils import tqdm_utils
 
 from kzoo.classes import CROWD
 from kzoo.data.faults import DataError
-from kzoo.data.pairs import IGNORED
 from kzoo.data.pictures import open_picture, open_stored, turn_left
 from kzoo.data.progress import progress_bar
-from kzoo.data.source import MAX_PIXELS, Source, Split, open_source, open_split
-from kzoo.data.tfds_features import AREA, COUNTS, IMAGE, LABEL, PIXELS
-from kzoo.data.tfds_features import CROWD as IS_CROWD
-from kzoo.data.unions import find_unions
+from kzoo.data.sources.pairs import IGNORED
+from kzoo.data.sources.source import MAX_PIXELS, Source, Split, open_source, open_split
+from kzoo.data.sources.tfds_features import AREA, COUNTS, IMAGE, LABEL, PIXELS
+from kzoo.data.sources.tfds_features import CROWD as IS_CROWD
+from kzoo.data.sources.unions import find_unions
 from kzoo.printable import printable
 from kzoo.tasks import most_detailed
 

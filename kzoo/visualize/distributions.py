@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kzoo.data.tally import Tally, examples, total
+from kzoo.data.checking.tally import Tally, examples, total
 from kzoo.printable import printable
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from tensorflow_datasets.core.utils import tqdm_utils
 import kzoo.data
 from kzoo.data.faults import DataError
 from kzoo.data.masks import encode
-from kzoo.data.source import open_source, open_split
+from kzoo.data.sources.source import open_source, open_split
 from kzoo.data_cli import main
 
 
@@ -271,7 +271,7 @@ def test_a_set_that_is_there_stays_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("stopped_by", [KeyboardInterrupt, DataError])
 def test_what_is_stopped_leaves_no_set(tmp_path, monkeypatch, stopped_by):
-    from kzoo.data import shapes
+    from kzoo.data.sources import shapes
 
     read = shapes._read
 

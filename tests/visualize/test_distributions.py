@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kzoo.data.tally import Tally
+from kzoo.data.checking.tally import Tally
 from kzoo.visualize import distributions
 
 

@@ -1,0 +1,1 @@
+"""Where pictures come from: each kind of data, and what they share. No TensorFlow but for TFDS's."""
