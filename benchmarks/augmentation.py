@@ -32,7 +32,7 @@ import tyro
 from kzoo.data import Augmentation
 from kzoo.data.augmentation import augment
 from kzoo.data.resize import fit, resized, scale_to
-from kzoo.data.sources.source import open_source, open_split
+from kzoo.data.sources import open_source, open_split
 
 USUAL = Augmentation(aspect=(1.0, 1.0))
 STILL = replace(

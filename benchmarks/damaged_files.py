@@ -24,7 +24,7 @@ import kzoo.data
 from kzoo.data.checking import check
 from kzoo.data.faults import DataError, collected
 from kzoo.data.pictures import read_picture
-from kzoo.data.sources.source import Split, open_source, open_split
+from kzoo.data.sources import Split, open_source, open_split
 
 FORMATS = ("png", "gif", "bmp", "webp", "tiff", "ppm")
 COPIES = ("duplicate", "two_splits")  # a picture may be drawn more than once

@@ -29,7 +29,7 @@ from kzoo.data.pictures import check_picture, read_picture
 from kzoo.data.pipeline.order import Order
 from kzoo.data.pipeline.reading import reader
 from kzoo.data.resize import fit, resized
-from kzoo.data.sources.source import Split, open_source, open_split
+from kzoo.data.sources import Split, open_source, open_split
 
 ZOOM = (0.7, 1.4)  # as kzoo.data.Augmentation's, which the others are given, too
 MOST = 60  # boxes in a picture, to which the others fill up

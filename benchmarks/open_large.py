@@ -28,7 +28,7 @@ SIDE = 64  # pixels
 
 _OPEN = """
 import pathlib, re, sys, time
-from kzoo.data.sources.source import open_source, open_split
+from kzoo.data.sources import open_source, open_split
 def most():  # in MB, of this program alone; what getrusage tells may be of who started it
     return int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) / 1024
 before = most()

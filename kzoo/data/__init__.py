@@ -6,7 +6,7 @@ Asking `info` or `check` does not import TensorFlow, unless it is a TFDS set tha
 
 from kzoo.data.faults import DataError
 from kzoo.data.resize import to_own_pixels
-from kzoo.data.sources.source import Info, open_source
+from kzoo.data.sources import Info, open_source
 
 __all__ = ["Augmentation", "DataError", "Info", "check", "convert", "info", "load", "to_own_pixels"]
 

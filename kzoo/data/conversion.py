@@ -30,10 +30,10 @@ from tensorflow_datasets.core.utils import tqdm_utils
 
 from kzoo.classes import CROWD
 from kzoo.data.faults import DataError
-from kzoo.data.pictures import open_picture, open_stored, turn_left
+from kzoo.data.pictures import MAX_PIXELS, open_picture, open_stored, turn_left
 from kzoo.data.progress import progress_bar
+from kzoo.data.sources import Source, Split, open_source, open_split
 from kzoo.data.sources.pairs import IGNORED
-from kzoo.data.sources.source import MAX_PIXELS, Source, Split, open_source, open_split
 from kzoo.data.sources.tfds_features import AREA, COUNTS, IMAGE, LABEL, PIXELS
 from kzoo.data.sources.tfds_features import CROWD as IS_CROWD
 from kzoo.data.sources.unions import find_unions

@@ -30,3 +30,16 @@ def read_path(spec: str, text: str) -> Path:
 def is_there(text: str) -> bool:
     """Whether there is anything at the path that a text names."""
     return os.path.exists(os.path.expanduser(text))
+
+
+def check_folder(spec: str, path: Path, expected: str) -> None:
+    """Refuses a path that is no directory.
+
+    Args:
+        spec: the text that messages call the data by.
+        path: which should be one.
+        expected: what it should be, for the message.
+    """
+    if not path.is_dir():
+        found = "is not a directory" if path.exists() else "does not exist"
+        raise DataError(f"{spec!r}: {path} {found}; expected {expected}")

@@ -12,7 +12,7 @@ from kzoo.evaluation.answers import Arrays, Predict, batches_and_answers
 from kzoo.evaluation.coco import Picture, coco_average_precision
 
 if TYPE_CHECKING:
-    from kzoo.data.sources.source import Split
+    from kzoo.data.sources import Split
 
 ANSWER_KEYS = ("boxes", "scores", "classes", "num_detections")
 BATCH_KEYS = ("images", "boxes", "classes", "original_size", "scale")

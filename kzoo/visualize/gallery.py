@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from kzoo.data.faults import DataError
 from kzoo.data.masks import within_box
-from kzoo.data.sources.source import Split
+from kzoo.data.sources import Split
 from kzoo.printable import printable
 from kzoo.visualize.drawing import font_of
 from kzoo.visualize.pages import CELL, GAP, draw_answer

@@ -11,7 +11,7 @@ from tensorflow_datasets.core.utils import tqdm_utils
 import kzoo.data
 from kzoo.data.faults import DataError
 from kzoo.data.masks import encode
-from kzoo.data.sources.source import open_source, open_split
+from kzoo.data.sources import open_source, open_split
 from kzoo.data_cli import main
 
 

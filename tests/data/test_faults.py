@@ -6,7 +6,7 @@ from PIL import Image
 
 import kzoo.data
 from kzoo.data.faults import DataError, DataWarning, Faults, shortened
-from kzoo.data.sources.source import open_source, open_split
+from kzoo.data.sources import open_source, open_split
 
 
 def collect(count, *, pictures_of=lambda number: f"picture{number}"):

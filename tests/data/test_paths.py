@@ -2,7 +2,7 @@ import pytest
 
 from kzoo.data.faults import DataError
 from kzoo.data.paths import read_path
-from kzoo.data.sources.source import open_source
+from kzoo.data.sources import open_source
 
 
 def test_paths(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kzoo.data.masks import encode
-from kzoo.data.sources.source import Split
+from kzoo.data.sources import Split
 from kzoo.evaluation import CocoAP, Evaluation
 
 METRICS = ("val_AP", "val_AP50", "val_AP75")

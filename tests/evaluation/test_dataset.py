@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kzoo.data.masks import encode
-from kzoo.data.sources.source import Split
+from kzoo.data.sources import Split
 from kzoo.evaluation import evaluate_detection
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from kzoo.data.faults import DataError
 from kzoo.data.masks import encode
-from kzoo.data.sources.source import Split
+from kzoo.data.sources import Split
 from kzoo.visualize import COLOURS, gallery
 from kzoo.visualize.pages import CELL, GAP
 

@@ -17,7 +17,8 @@ from kzoo.data.faults import DataError, collected
 from kzoo.data.orientation import turn_size
 from kzoo.data.pictures import MAX_PIXELS, read_orientation
 from kzoo.data.progress import progress_bar
-from kzoo.data.sources.source import MASKED, Source, Split, open_source
+from kzoo.data.sources import Source, Split, open_source
+from kzoo.data.sources.source import MASKED
 from kzoo.data.sources.unions import find_unions
 from kzoo.tasks import most_detailed
 

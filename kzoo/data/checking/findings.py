@@ -10,8 +10,8 @@ import numpy as np
 from kzoo.data.checking.report import Finding
 from kzoo.data.checking.tally import Tally, examples, total
 from kzoo.data.faults import Fault
+from kzoo.data.sources import Info, Split
 from kzoo.data.sources.folder import is_picture
-from kzoo.data.sources.source import Info, Split
 
 TINY = 4.0  # pixels: of a box with a shorter side hardly anything is left in a network's features
 FEW = 10  # examples of a class

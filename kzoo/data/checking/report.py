@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from kzoo.data.checking.tally import Tally, examples, figures, total
 from kzoo.data.faults import KINDS
-from kzoo.data.sources.source import Info, Split
+from kzoo.data.sources import Info, Split
 
 # What is worth knowing but no fault, and how many things of that kind are called.
 NOTICES = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kzoo.classes import CROWD
-from kzoo.data.sources.source import Split
+from kzoo.data.sources import Split
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from kzoo.data.augmentation import Augmentation
 from kzoo.data.faults import DataError
 from kzoo.data.pipeline.order import Batches
 from kzoo.data.resize import RESIZES
-from kzoo.data.sources.source import ONE_OBJECT, Split
+from kzoo.data.sources import Split
+from kzoo.data.sources.source import ONE_OBJECT
 from kzoo.tasks import TASKS
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from kzoo.data.faults import DataError
 from kzoo.data.pipeline.reading import Reader
-from kzoo.data.sources.source import Split
+from kzoo.data.sources import Split
 
 _MARK = "of"  # the part of a file that tells what it was made from
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import __version__
-from kzoo.data import augmentation
+from kzoo.data import augmentation, sources
 from kzoo.data.augmentation import Augmentation
 from kzoo.data.masks import MASK_SIZE
 from kzoo.data.pictures import MAX_PIXELS
@@ -19,7 +19,7 @@ from kzoo.data.pipeline.order import Batches, Order
 from kzoo.data.pipeline.passes import in_passes
 from kzoo.data.pipeline.reading import reader
 from kzoo.data.resize import working_size
-from kzoo.data.sources import source
+from kzoo.data.sources.source import ONE_OBJECT
 
 _MEMORY = 2 * 2**30  # bytes; the pictures of a split that take more are read anew in every epoch
 
@@ -107,7 +107,7 @@ def load(
           2015, equation 2). Augmentation moves and enlarges them as it does the picture.
 
         The data set itself has the attributes `classes`, the names; `num_pictures`; and `pictures`, the
-        `kzoo.data.sources.source.Split` with what lies on disk, where `image_id` is the index. An iteration
+        `kzoo.data.sources.Split` with what lies on disk, where `image_id` is the index. An iteration
         has as many batches as an epoch, and the next one is the next epoch, also where it was broken off; but
         to look at a first batch moves nothing, unless it is the only one of its epoch.
         `without_end(start, full=False)` gives the batches of all epochs as one sequence, which begins with
@@ -127,12 +127,12 @@ def load(
     check_arguments(image_size, batch_size, resize, shuffle, seed)
     check_extras(task, augment, border_sigma)
     check_place(cache, start, shard, batch_size)
-    opened = source.open_source(spec, task=task, classes=classes, seed=seed, max_pixels=max_pixels)
-    pictures = source.open_split(opened, split, strict=strict)
+    opened = sources.open_source(spec, task=task, classes=classes, seed=seed, max_pixels=max_pixels)
+    pictures = sources.open_split(opened, split, strict=strict)
     if task not in ("detection", "instance_segmentation"):
         pictures = _without_crowds(pictures)
     check_task(task, spec, pictures, border_sigma)
-    most = 1 if task in source.ONE_OBJECT else opened.max_objects
+    most = 1 if task in ONE_OBJECT else opened.max_objects
     settings = Augmentation() if augment is True else augment or None
     if image_size is None:
         as_they_are = batch_size == 1 and settings is None

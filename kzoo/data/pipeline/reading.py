@@ -10,7 +10,7 @@ from PIL import Image
 from kzoo.data.borders import border_map, distances, instances_of, separated
 from kzoo.data.masks import MASK_SIZE, within_box
 from kzoo.data.resize import FILLS, fit, padded, resized, scale_to, working_size
-from kzoo.data.sources.source import Split
+from kzoo.data.sources import Split
 
 
 @dataclass(frozen=True)

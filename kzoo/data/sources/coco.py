@@ -39,7 +39,14 @@ from kzoo.data.class_names import object_classes, pixel_classes
 from kzoo.data.faults import DataError, Faults, kind_of, refuse, shortened
 from kzoo.data.orientation import fits, orientation_of_annotation, turn_boxes, turn_mask, turn_size
 from kzoo.data.pictures import MAX_PIXELS, check_picture, read_orientation, read_picture
-from kzoo.data.sources.coco_file import ROBOFLOW, Instances, as_number, find_files, read_instances
+from kzoo.data.sources.coco_file import (
+    ROBOFLOW,
+    Instances,
+    as_number,
+    find_directory,
+    find_files,
+    read_instances,
+)
 from kzoo.data.sources.labels import labels_of_masks
 from kzoo.data.sources.segmentations import check_in_box, check_segmentation, to_rle
 from kzoo.data.sources.source import (
@@ -75,6 +82,14 @@ class _Row(NamedTuple):
     crowd: bool
     area: float
     segmentation: object
+
+
+def open_coco(
+    spec: str, where: str, *, task: str | None, classes: tuple[str, ...] | None, max_pixels: int
+) -> "Coco":
+    """The source behind `"coco:..."`, where `where` is DIR or INSTANCES.json,IMAGE_DIR; else as `Coco`."""
+    directory, file = find_directory(spec, where)
+    return Coco(spec, directory, file, task=task, classes=classes, max_pixels=max_pixels)
 
 
 class Coco:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kzoo.data.class_names import check_classes
 from kzoo.data.faults import DataError, shortened
+from kzoo.data.paths import check_folder, is_there, read_path
 from kzoo.data.sources.folder import in_order, split_of_folder
 
 _PREFIX = "instances_"
@@ -25,6 +26,33 @@ class Instances:
     classes: dict[int, str]  # by id of the category, ids ascending
     pictures: list[dict]
     annotations: dict[object, list[dict]]  # by id of the picture, which need not be there
+
+
+def find_directory(spec: str, where: str) -> tuple[Path, Path | None]:
+    """The directory that a spec names, and the file of instances, if it names one.
+
+    Args:
+        spec: the text that messages call the data by.
+        where: what stands behind the scheme.
+
+    Raises:
+        DataError: there is no such directory.
+    """
+    if not where:
+        expected = "'coco:DIR' or 'coco:INSTANCES.json,IMAGE_DIR'"
+        raise DataError(f"{spec!r} lacks the directory; expected {expected}")
+    file, comma, pictures = where.partition(",")
+    if comma and not (file and pictures):
+        missing = "directory behind" if file else "file before"
+        raise DataError(f"{spec!r} lacks the {missing} the comma; expected 'coco:INSTANCES.json,IMAGE_DIR'")
+    if not comma or is_there(where):
+        directory = read_path(spec, where)
+        expected = "a directory with instances_SPLIT.json, or INSTANCES.json,IMAGE_DIR"
+        check_folder(spec, directory, expected)
+        return directory, None
+    directory = read_path(spec, pictures)
+    check_folder(spec, directory, "the directory of the pictures behind the comma")
+    return directory, read_path(spec, file)
 
 
 def find_files(spec: str, directory: Path) -> dict[str, tuple[Path, list[Path]]]:

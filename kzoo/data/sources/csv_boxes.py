@@ -42,19 +42,15 @@ from kzoo.data.sources.csv_columns import OPTIONS
 from kzoo.data.sources.csv_rows import read_cells, read_rows
 from kzoo.data.sources.folder import Names, in_order
 from kzoo.data.sources.sizes import picture_sizes
-from kzoo.data.sources.source import Info, Source, Split, check_name, check_split, clip_box, draw_splits
+from kzoo.data.sources.source import Info, Split, check_name, check_split, clip_box, draw_splits
 from kzoo.data.sources.spec_options import read_options
 
 _MAPPING = "classes.csv"  # the class names of keras-retinanet
 
 
 def open_csv(
-    spec: str,
-    where: str,
-    task: str | None,
-    classes: tuple[str, ...] | None,
-    max_pixels: int = MAX_PIXELS,
-) -> Source:
+    spec: str, where: str, *, task: str | None, classes: tuple[str, ...] | None, max_pixels: int
+) -> "Csv":
     """The source behind `"csv:..."`.
 
     Args:

@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 from kzoo.data.class_names import by_value, written_classes
 from kzoo.data.faults import DataError
-from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS
+from kzoo.data.paths import check_folder
+from kzoo.data.pictures import EXTENSIONS
 from kzoo.data.sources.source import Source
 from kzoo.data.sources.spec_options import read_options
 
@@ -41,11 +42,7 @@ class Names(NamedTuple):
 
 
 def open_folder(
-    spec: str,
-    where: str,
-    task: str | None,
-    classes: tuple[str, ...] | None,
-    max_pixels: int = MAX_PIXELS,
+    spec: str, where: str, *, task: str | None, classes: tuple[str, ...] | None, max_pixels: int
 ) -> Source:
     """The source behind `"folder:..."`.
 
@@ -64,12 +61,10 @@ def open_folder(
     from kzoo.data.sources.folder_pairs import FolderPairs
 
     directory, options = read_options(spec, where, _OPTIONS, "directory")
-    if not directory.is_dir():
-        found = "is not a directory" if directory.exists() else "does not exist"
-        expected = "a directory with classes as folders, or with image and label"
-        if ",values=" in str(directory):
-            expected = "VALUE:CLASS pairs joined by +, as in values=0:0+255:1"
-        raise DataError(f"{spec!r}: {directory} {found}; expected {expected}")
+    expected = "a directory with classes as folders, or with image and label"
+    if ",values=" in str(directory):
+        expected = "VALUE:CLASS pairs joined by +, as in values=0:0+255:1"
+    check_folder(spec, directory, expected)
     written = written_classes(directory) if classes is None else None
     named = Names(classes, "classes=") if classes else written and Names(written[0], str(written[1]))
     image, label = options.get("image", "image"), options.get("label", "label")

@@ -13,6 +13,7 @@ pixels and its box is tight around them. At least half of each shape remains vis
 """
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -100,6 +101,16 @@ class Shapes:
             read_masks=read_masks,
             read_labels=read_labels if self._pixels else None,
         )
+
+
+def open_shapes(
+    spec: str, where: str, *, task: str | None, classes: tuple[str, ...] | None, seed: int
+) -> Shapes:
+    """The source behind `"shapes"` and, with the number `where`, `"shapes:N"`; otherwise as `Shapes`."""
+    if spec != "shapes" and not re.fullmatch(r"\d{1,9}", where, re.ASCII):
+        expected = "'shapes', or 'shapes:N' with N from 1"
+        raise DataError(f"{spec!r} has no number of objects behind the colon; expected {expected}")
+    return Shapes(spec, most=int(where) if where else None, task=task, classes=classes, seed=seed)
 
 
 @dataclass(frozen=True)

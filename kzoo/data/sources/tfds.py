@@ -35,7 +35,7 @@ _BLOCK = 256  # records that are looked at together
 
 
 def open_tfds(
-    spec: str, where: str, task: str | None, classes: tuple[str, ...] | None, max_pixels: int
+    spec: str, where: str, *, task: str | None, classes: tuple[str, ...] | None, max_pixels: int
 ) -> "TfdsSource":
     """The source behind `"tfds:..."`.
 

@@ -37,9 +37,10 @@ from kzoo.data.class_names import found_classes, read_lines, written_classes
 from kzoo.data.faults import DataError, Faults, kind_of, refuse
 from kzoo.data.numbers import read_number
 from kzoo.data.orientation import orientation_of_annotation, turn_boxes, turn_size
+from kzoo.data.paths import check_folder, read_path
 from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS, check_picture, read_orientation, read_picture
 from kzoo.data.sources.folder import folders, in_order, is_picture, split_of_folder
-from kzoo.data.sources.source import Info, Split, check_name, check_split, clip_box, draw_splits
+from kzoo.data.sources.source import Info, Source, Split, check_name, check_split, clip_box, draw_splits
 from kzoo.data.threads import in_threads
 
 LABELS = "SegmentationClass"  # the folder of label pictures
@@ -60,6 +61,34 @@ class _Picture(NamedTuple):
     path: Path
     size: tuple[int, int]  # (height, width) as seen
     orientation: int  # by which its annotation is to be turned
+
+
+def open_voc(
+    spec: str, where: str, *, task: str | None, classes: tuple[str, ...] | None, max_pixels: int
+) -> Source:
+    """The source behind `"voc:..."`: of boxes, or of the class of each pixel.
+
+    Args:
+        spec: the text that messages call it by.
+        where: the directory.
+        task: what is to be learnt, as far as that is known.
+        classes: names in the order of their numbers; by default those of the directory.
+        max_pixels: the most that a picture may have.
+
+    Raises:
+        DataError: there is no such directory, or not the one kind of files or the other in it.
+    """
+    from kzoo.data.sources.voc_segmentation import VocSegmentation
+
+    if not where:
+        raise DataError(f"{spec!r} lacks the directory; expected 'voc:DIR'")
+    path = read_path(spec, where)
+    check_folder(spec, path, "a directory in the layout of Pascal VOC")
+    directory = find_voc(spec, path)
+    pixels_only = task is None and has_labels(directory) and not find_annotations(directory)
+    if task == "segmentation" or pixels_only:
+        return VocSegmentation(spec, directory, classes=classes, max_pixels=max_pixels)
+    return Voc(spec, directory, classes=classes, max_pixels=max_pixels)
 
 
 class Voc:

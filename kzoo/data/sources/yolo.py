@@ -30,6 +30,7 @@ import numpy as np
 
 from kzoo.data.class_names import object_classes, pixel_classes
 from kzoo.data.faults import DataError, Faults, kind_of, note
+from kzoo.data.paths import check_folder, read_path
 from kzoo.data.pictures import MAX_PIXELS, read_picture
 from kzoo.data.sources.folder import Names
 from kzoo.data.sources.labels import labels_of_masks
@@ -49,6 +50,19 @@ class _Picture(NamedTuple):
     boxes: np.ndarray  # float32 [n, 4]
     classes: np.ndarray  # int32 [n]
     polygons: list[list[np.ndarray]]  # of each box, where masks are looked at
+
+
+def open_yolo(
+    spec: str, where: str, *, task: str | None, classes: tuple[str, ...] | None, max_pixels: int
+) -> "Yolo":
+    """The source behind `"yolo:..."`, where `where` is a directory or its data.yaml; otherwise as `Yolo`."""
+    if not where:
+        raise DataError(f"{spec!r} lacks the directory; expected 'yolo:DIR'")
+    path, description = read_path(spec, where), None
+    if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
+        path, description = path.parent, path
+    check_folder(spec, path, "a directory in the layout of YOLO, or its data.yaml")
+    return Yolo(spec, path, task=task, classes=classes, description=description, max_pixels=max_pixels)
 
 
 class Yolo:

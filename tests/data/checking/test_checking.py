@@ -10,8 +10,7 @@ import kzoo.data
 from kzoo.data.checking import check, checking
 from kzoo.data.checking.report import NOTICES
 from kzoo.data.faults import KINDS, DataError
-from kzoo.data.sources import shapes
-from kzoo.data.sources.source import open_source
+from kzoo.data.sources import open_source, shapes
 from kzoo.tasks import TASKS
 
 WIDTH, HEIGHT = 40, 30

@@ -8,7 +8,7 @@ import kzoo.data
 from kzoo.data.checking.damage import find_damage
 from kzoo.data.faults import DataError, DataWarning, collected
 from kzoo.data.pictures import read_picture
-from kzoo.data.sources.source import open_source, open_split
+from kzoo.data.sources import open_source, open_split
 
 HEIGHT, WIDTH = 48, 64
 FORMATS = ("jpg", "png", "gif", "bmp", "tif", "webp", "ppm")

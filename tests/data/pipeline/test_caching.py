@@ -11,7 +11,7 @@ from PIL import Image
 from kzoo.data import DataError
 from kzoo.data.pipeline.caching import in_folder, in_memory
 from kzoo.data.pipeline.reading import Reader
-from kzoo.data.sources.source import Split
+from kzoo.data.sources import Split
 
 PARTS = {"images": (tf.uint8, [None, None, 3]), "boxes": (tf.float32, [2, 4]), "scale": (tf.float32, [2])}
 

@@ -11,13 +11,12 @@ from scipy.ndimage import distance_transform_edt
 
 import kzoo.data
 from kzoo.classes import CROWD
-from kzoo.data import Augmentation, DataError, Info
+from kzoo.data import Augmentation, DataError, Info, sources
 from kzoo.data.masks import MASK_SIZE, encode, paste
 from kzoo.data.pictures import read_picture
 from kzoo.data.pipeline import loading
-from kzoo.data.sources import source
+from kzoo.data.sources import Split
 from kzoo.data.sources.labels import labels_of_masks
-from kzoo.data.sources.source import Split
 from kzoo.tasks import TASKS
 
 SETTINGS = {"image_size": (32, 40), "batch_size": 4}
@@ -71,7 +70,7 @@ def opened(monkeypatch):
     """Makes `load` open a given source."""
 
     def open_as(fake):
-        monkeypatch.setattr(source, "open_source", lambda *args, **options: fake)
+        monkeypatch.setattr(sources, "open_source", lambda *args, **options: fake)
         return fake
 
     open_as(FakeSource())
@@ -510,7 +509,7 @@ def test_borders_and_lines_are_told_at_the_scale_that_is_usual(opened, image_siz
     ],
 )
 def test_a_sigma_that_cannot_be_is_refused(monkeypatch, wrong, told):
-    monkeypatch.setattr(source, "open_source", lambda *args, **options: pytest.fail("opened"))
+    monkeypatch.setattr(sources, "open_source", lambda *args, **options: pytest.fail("opened"))
     with pytest.raises(ValueError, match=f"border_sigma=.*{told}"):
         kzoo.data.load("fake", **{"task": "segmentation", **SETTINGS, **wrong})
 
@@ -535,7 +534,7 @@ def test_borders_need_instances(opened):
     ],
 )
 def test_labels_that_cannot_be_combined_are_refused(monkeypatch, task, combining, told):
-    monkeypatch.setattr(source, "open_source", lambda *args, **options: pytest.fail("opened"))
+    monkeypatch.setattr(sources, "open_source", lambda *args, **options: pytest.fail("opened"))
     with pytest.raises(ValueError, match=f"{combining}=0.5.*task='{task}'.*{told}"):
         kzoo.data.load("fake", task=task, augment=Augmentation(**{combining: 0.5}), **SETTINGS)
 
@@ -662,7 +661,7 @@ def test_data_that_cannot_teach_the_task_is_refused(opened):
     ],
 )
 def test_arguments_that_cannot_be_are_named_before_the_data_is_opened(monkeypatch, wrong):
-    monkeypatch.setattr(source, "open_source", lambda *args, **options: pytest.fail("opened"))
+    monkeypatch.setattr(sources, "open_source", lambda *args, **options: pytest.fail("opened"))
     (name, value), *_ = wrong.items()
     with pytest.raises(ValueError, match=name) as raised:
         kzoo.data.load("fake", **SETTINGS | wrong)

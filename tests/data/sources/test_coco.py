@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import kzoo.data
-import kzoo.data.sources.source as source_module
 from kzoo.classes import CROWD
 from kzoo.data.checking import check
 from kzoo.data.faults import DataError, DataWarning
 from kzoo.data.masks import decode, encode, paste
-from kzoo.data.sources.source import open_source
+from kzoo.data.sources import open_source, slices
 
 HEIGHT, WIDTH = 40, 60
 SQUARE = [[10, 5, 30, 5, 30, 25, 10, 25]]
@@ -581,7 +580,7 @@ def test_an_object_class_cannot_be_called_background(write):
 def test_a_part_of_a_split(write):
     spec = write(instances(30, [annotation(number, number) for number in range(1, 31)]))
     source = open_source(spec, task="segmentation")
-    part = source_module.open_split(source, "train[-2:]", strict=True)
+    part = slices.open_split(source, "train[-2:]", strict=True)
     assert [name.rsplit("/", 1)[-1] for name in part.names] == ["29.png", "30.png"]
     assert len(part.boxes) == len(part.areas) == len(part.crowd_classes) == 2
     assert part.read_labels(1).max() == 1

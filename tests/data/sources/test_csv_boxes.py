@@ -10,9 +10,8 @@ from PIL import Image
 
 import kzoo
 from kzoo.data.faults import DataError, DataWarning, collected
-from kzoo.data.sources import csv_rows
+from kzoo.data.sources import csv_rows, open_source, open_split
 from kzoo.data.sources.csv_columns import WITHOUT_HEADER, find_columns, has_header
-from kzoo.data.sources.source import open_source, open_split
 
 WIDTH, HEIGHT = 40, 30
 HEADER = "image,x1,y1,x2,y2,class"

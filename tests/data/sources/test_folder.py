@@ -5,8 +5,8 @@ from PIL import Image
 
 import kzoo.data
 from kzoo.data.faults import DataError
+from kzoo.data.sources import open_source
 from kzoo.data.sources.folder import natural
-from kzoo.data.sources.source import open_source
 
 
 def put(*paths):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from kzoo.data.checking import check
 from kzoo.data.faults import DataError, DataWarning
-from kzoo.data.sources.source import open_source, open_split
+from kzoo.data.sources import open_source, open_split
 
 
 @pytest.fixture

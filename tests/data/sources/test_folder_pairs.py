@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from kzoo.data.faults import DataError, DataWarning
+from kzoo.data.sources import open_source, open_split
 from kzoo.data.sources import pairs as label_pictures
-from kzoo.data.sources.source import open_source, open_split
 
 
 class Pairs:

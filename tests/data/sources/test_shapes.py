@@ -8,9 +8,8 @@ import pytest
 
 from kzoo.data.faults import DataError
 from kzoo.data.masks import decode
-from kzoo.data.sources import shapes
+from kzoo.data.sources import open_source, shapes
 from kzoo.data.sources.shapes import KINDS, SPLITS, Shapes
-from kzoo.data.sources.source import open_source
 from kzoo.tasks import TASKS
 
 

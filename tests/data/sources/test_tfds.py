@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 import kzoo.data
 from kzoo.data.faults import DataError
 from kzoo.data.masks import encode
-from kzoo.data.sources.source import open_source, open_split
+from kzoo.data.sources import open_source, open_split
 
 FULL = (0.0, 0.0, 1.0, 1.0)  # ymin, xmin, ymax, xmax
 NAMES = ["cat", "dog"]

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kzoo.data.faults import DataError, DataWarning
-from kzoo.data.sources import voc
-from kzoo.data.sources.source import ROUNDING, open_source, open_split
+from kzoo.data.sources import open_source, open_split, voc
+from kzoo.data.sources.source import ROUNDING
 
 WIDTH, HEIGHT = 40, 30
 

@@ -4,7 +4,7 @@ from PIL import Image
 
 import kzoo.data
 from kzoo.data.faults import DataError, DataWarning
-from kzoo.data.sources.source import open_source, open_split
+from kzoo.data.sources import open_source, open_split
 
 LABELS = [[0, 1, 20], [15, 255, 0]]
 

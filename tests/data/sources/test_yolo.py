@@ -9,8 +9,7 @@ from PIL import Image
 import kzoo
 from kzoo.data.faults import DataError, DataWarning, collected
 from kzoo.data.masks import decode
-from kzoo.data.sources import yolo_layout
-from kzoo.data.sources.source import open_source, open_split
+from kzoo.data.sources import open_source, open_split, yolo_layout
 from kzoo.data.sources.yolo_labels import read_labels
 
 WIDTH, HEIGHT = 40, 30

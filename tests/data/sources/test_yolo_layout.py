@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 
 from kzoo.data.faults import DataError, DataWarning, collected
-from kzoo.data.sources.source import open_source, open_split
+from kzoo.data.sources import open_source, open_split
 from kzoo.data.sources.yolo_layout import find_layout
 
 ROW = "0 0.5 0.5 0.5 0.5\n"
