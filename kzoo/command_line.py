@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -46,16 +47,17 @@ def errors_told(program: str, status: int = 1) -> Iterator[None]:
         status: the exit status after an error.
 
     Raises:
-        SystemExit: in place of a ValueError or an OSError.
+        SystemExit: in place of a ValueError or an OSError; with 128 and its number after a signal.
     """
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             yield
             sys.stdout.flush()  # here, where a closed pipe is told apart, rather than at the end
-    except KeyboardInterrupt:
-        print(f"\n{program}: stopped", file=sys.stderr)
-        raise SystemExit(130) from None  # as a shell tells of SIGINT
+    except KeyboardInterrupt as error:
+        print(f"\n{program}: {str(error) or 'stopped'}", file=sys.stderr)
+        number = getattr(error, "signal", signal.SIGINT)  # a run that was asked to stop tells by what
+        raise SystemExit(128 + number) from None  # as a shell tells of signals
     except BrokenPipeError:  # nobody reads on, as with `kzoo list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:

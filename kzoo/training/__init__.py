@@ -3,7 +3,7 @@
 from kzoo.training.optimizer import adamw
 from kzoo.training.precision import prepare, set_precision
 from kzoo.training.run import Run
-from kzoo.training.schedule import CosineSchedule
+from kzoo.training.schedule import CosineSchedule, StepSchedule
 from kzoo.training.settings import OwnObjects, OwnPictures, OwnPixels, Settings, Shapes
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Run",
     "Settings",
     "Shapes",
+    "StepSchedule",
     "adamw",
     "prepare",
     "set_precision",

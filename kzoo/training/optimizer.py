@@ -9,7 +9,11 @@ from kzoo.checks import check_number
 
 
 def adamw(
-    learning_rate: float, weight_decay: float = 0.02, backbone_rate: float = 1.0
+    learning_rate: float,
+    weight_decay: float = 0.02,
+    backbone_rate: float = 1.0,
+    averages: float = 0.0,
+    accumulate: int = 1,
 ) -> keras.optimizers.Optimizer:
     """AdamW (Loshchilov and Hutter 2019): no decay of biases and normalisation, wild gradients tamed.
 
@@ -18,6 +22,9 @@ def adamw(
         weight_decay: share of a weight that goes at each step, times the learning rate.
         backbone_rate: the backbone's learning rate as a share of the others', 0 to 1: what was learned from
             many pictures is to change less than what begins anew.
+        averages: what the averages of weights keep of themselves at each step, 0 to below 1; `fit` ends with
+            the averages in the weights' place. 0 is none (Polyak and Juditsky 1992).
+        accumulate: steps whose gradients are averaged before weights change.
 
     Returns:
         The optimizer, whose gradients are scaled down to a global norm of 10 where they exceed it.
@@ -27,7 +34,15 @@ def adamw(
             backbone and it is not 1.
     """
     check_number("backbone_rate", backbone_rate, least=0, most=1)
-    return AdamW(learning_rate, weight_decay=weight_decay, backbone_rate=backbone_rate, global_clipnorm=10.0)
+    return AdamW(
+        learning_rate,
+        weight_decay=weight_decay,
+        backbone_rate=backbone_rate,
+        global_clipnorm=10.0,
+        use_ema=averages > 0,
+        ema_momentum=averages or 0.99,  # Keras's own, of no effect then
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+    )
 
 
 @keras.saving.register_keras_serializable("kzoo")

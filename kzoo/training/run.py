@@ -1,9 +1,5 @@
 """A run and the folder that it leaves behind."""
 
-import dataclasses
-import json
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,21 +20,15 @@ from kzoo.evaluation import (
 from kzoo.serving import export, load
 from kzoo.tiles import Predict, for_whole_pictures
 from kzoo.trained import task_of_model
-from kzoo.training.progress import ProgressByTheClock
-from kzoo.training.schedule import CosineSchedule
+from kzoo.training import fitting, run_folder
+from kzoo.training.agreement import check_agreed
+from kzoo.training.best import Best
+from kzoo.training.checkpoints import Checkpoint
+from kzoo.training.run_folder import write_json
 from kzoo.training.settings import Settings
+from kzoo.training.strategy import is_chief
 from kzoo.training.summary import files, next_steps, reached
 
-FILES = (
-    "settings.json",
-    "log.csv",
-    "model.keras",
-    "metrics.json",
-    "predictions.png",
-    "curves.png",
-    "confusion.png",
-)
-PREVIOUS = "previous"
 SHOWN = 8  # pictures in predictions.png
 
 
@@ -46,9 +36,11 @@ class Run:
     """A training run: trains, measures, exports, and leaves a folder that tells of it.
 
     The task is that of the model. The folder holds `settings.json`, `log.csv` (a line an epoch),
-    `model.keras`, `metrics.json` (the figures of the task, the same for each class, seconds, pictures seen),
-    `predictions.png` (beside the truth), `curves.png` and, for a classifier, `confusion.png`. What an earlier
-    run left there when it came to its end is kept in `previous/`.
+    `model.keras`, `best.keras` (of the epoch that the validation favoured), `metrics.json` (the figures of
+    the task, the same for each class, seconds, pictures seen), `predictions.png` (beside the truth),
+    `curves.png` and, for a classifier, `confusion.png`. What an earlier run left there when it came to its
+    end is kept in `previous/`. Until it is measured, `checkpoints/` has what a run that is stopped goes on
+    from, with the very next step: run the same again.
 
     Args:
         settings: all that the run was started with.
@@ -88,40 +80,43 @@ class Run:
             validation: batches of the pictures to watch the training by.
             steps_per_epoch: batches in an epoch; None is all of them, once.
         """
-        epochs, minutes = self.settings.epochs, self.settings.minutes
-        steps_per_epoch = steps_per_epoch or len(train)
-        steps = epochs * steps_per_epoch if minutes is None else None
-        schedule = CosineSchedule(self.settings.learning_rate, steps=steps, minutes=minutes)
         check_data(model, "train", train, targets=True)
         check_data(model, "validation", validation, targets=True)
         self._take(model)
         if self._options():
             self._compare_detections(train)
-        self._begin()
-        start, first_step = time.monotonic(), int(model.optimizer.iterations)
-        model.fit(
-            self._full_batches(train),
-            epochs=epochs if minutes is None else sys.maxsize,
-            steps_per_epoch=steps_per_epoch,
-            validation_data=validation,
-            callbacks=[
-                schedule,
-                Evaluation(validation, self.classes, self.task, **self._options()),
-                keras.callbacks.CSVLogger(self.directory / "log.csv"),
-                *([] if minutes is None else [ProgressByTheClock(schedule)]),
-            ],
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
-        seconds = time.monotonic() - start
-        pictures_seen = (int(model.optimizer.iterations) - first_step) * self.settings.batch_size
-        self._trained = {"seconds": round(seconds, 1), "pictures_seen": pictures_seen}
-        model.save(self.directory / "model.keras")
+        saved = self._begin(model, train)
+        watching = self._watching(validation, saved) if self._chief else []
+        steps_per_epoch = steps_per_epoch or len(train)
+        position = fitting.train(model, train, validation, self.settings, saved, watching, steps_per_epoch)
+        pictures_seen = position.step * self.settings.batch_size
+        self._trained = {"seconds": round(position.seconds, 1), "pictures_seen": pictures_seen}
+        if self._chief:
+            model.save(self.directory / "model.keras")
 
-    def _full_batches(self, train: tf.data.Dataset) -> tf.data.Dataset:
-        """Batches across the seam of two passes, too: none is small, and each picture counts alike."""
-        if hasattr(train, "passes") and train.passes.batches.size == self.settings.batch_size:
-            return train.without_end(full=True)
-        return train.repeat().rebatch(self.settings.batch_size, drop_remainder=True)
+    def _begin(self, model: keras.Model, train: tf.data.Dataset) -> Checkpoint | None:
+        """Readies the folder, for a run from the beginning or from where one was stopped, which is told."""
+        used = {"precision": keras.config.dtype_policy().name, "classes": self.classes}
+        if hasattr(train, "num_pictures"):
+            used["pictures"] = train.num_pictures
+        saved = run_folder.find_checkpoint(self.settings, used)
+        check_agreed(model.distribute_strategy, saved.facts["step"] if saved else 0, self.directory)
+        if self._chief and saved is None:
+            run_folder.begin(self.settings, used)
+        return saved
+
+    def _watching(
+        self, validation: tf.data.Dataset, saved: Checkpoint | None
+    ) -> list[keras.callbacks.Callback]:
+        """What is done at the end of each epoch."""
+        log = self.directory / "log.csv"
+        if saved:
+            run_folder.cut_log(log, saved.facts["epochs"])
+        return [
+            Evaluation(validation, self.classes, self.task, **self._options()),
+            Best(self.directory / "best.keras", f"val_{measure_of(self.task).headlines[0]}", log),
+            keras.callbacks.CSVLogger(log, append=saved is not None),
+        ]
 
     def _compare_detections(self, train: tf.data.Dataset) -> None:
         """Tells when pictures have more objects than will be found."""
@@ -131,23 +126,6 @@ class Run:
             print(
                 f"A picture has {most} objects, of which max_detections={self.max_detections} can be found."
             )
-
-    def _begin(self) -> None:
-        """Makes the folder, or puts what an earlier run that came to its end left in it into `previous/`."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        finished = (self.directory / "model.keras").exists()
-        if finished:
-            (self.directory / PREVIOUS).mkdir(exist_ok=True)
-        for name in FILES:
-            path, kept = self.directory / name, self.directory / PREVIOUS / name
-            if finished:
-                kept.unlink(missing_ok=True)
-                if path.exists():
-                    path.replace(kept)
-            else:  # of a run that was stopped: the model of the one before it stays where it is
-                path.unlink(missing_ok=True)
-        used = {"precision": keras.config.dtype_policy().name, "classes": self.classes}
-        self._write_json("settings.json", dataclasses.asdict(self.settings) | used)
 
     def measure(self, model: keras.Model, test: tf.data.Dataset) -> None:
         """Measures the model on pictures that it did not learn from, draws what it finds and how it learned.
@@ -167,6 +145,7 @@ class Run:
         path = self.directory / "predictions.png"
         visualize.side_by_side(batch["images"], batch, predict(batch["images"]), self.classes, path)
         visualize.training_curves(self.directory / "log.csv", self.directory / "curves.png")
+        run_folder.forget_checkpoints(self.directory)
 
     def add(self, figures: Mapping[str, float]) -> None:
         """Takes figures that the recipe measured, before `measure` or after it.
@@ -222,6 +201,7 @@ class Run:
 
     def _take(self, model: keras.Model) -> None:
         self.model_name, self.task = model.zoo_name, task_of_model(model)
+        self._chief = is_chief(model.distribute_strategy)
 
     def _options(self) -> dict[str, int]:
         """What the evaluation of the task takes beyond the classes."""
@@ -229,14 +209,7 @@ class Run:
         return {"max_detections": self.max_detections} if takes else {}
 
     def _write_metrics(self) -> None:
-        self._write_json("metrics.json", nan_to_none(self.metrics))
-
-    def _write_json(self, name: str, content: Mapping) -> None:
-        # Written whole or not at all: a reader never finds half a file.
-        path = self.directory / name
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_json(self.directory / "metrics.json", nan_to_none(self.metrics))
 
 
 def _whole(model: keras.Model, predict: Predict) -> Predict:

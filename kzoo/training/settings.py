@@ -5,12 +5,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
+import keras
 import tensorflow as tf
 
-from kzoo.checks import check_directory, check_integer, check_number
+from kzoo.checks import check_choice, check_directory, check_integer, check_number
 from kzoo.data import Augmentation, load
+from kzoo.training.optimizer import adamw
+from kzoo.training.schedule import CosineSchedule, Schedule, StepSchedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +27,15 @@ class Settings:
     minutes: float | None = None
     """Train by the clock instead, the schedule fitted to it; measuring and exporting come on top."""
     batch_size: int = 8
-    """Pictures a step."""
+    """Pictures a step, of all devices and workers together."""
+    accumulate: int = 1
+    """Steps whose gradients are gathered before weights change: for batches that memory does not hold."""
     learning_rate: float = 2e-3
-    """The highest: it rises to it within 100 steps and falls along a cosine."""
+    """The highest, for the recipe's own batch size; it follows the root of others. It rises for 100 steps."""
+    schedule: Literal["cosine", "step"] = "cosine"
+    """How the rate falls: along a cosine to nothing, or to a tenth at 2/3 and again at 8/9 of the run."""
+    averages: float = 0.0
+    """What averaged weights keep of themselves at a step, as 0.999; the run ends with them. 0 is none."""
     weight_decay: float = 0.02
     """Of AdamW, not on biases and normalisation."""
     backbone: str = "compact"
@@ -39,6 +48,55 @@ class Settings:
     """Where settings, log, metrics, model and pictures go."""
     export: Path
     """Where the SavedModel goes, as its next version."""
+    strategy: Literal["auto", "none", "mirrored", "multi_worker"] = "auto"
+    """Where it trains: auto is all GPUs, all workers that TF_CONFIG or Slurm tell of, or one device."""
+    resume: bool = True
+    """Whether it goes on where a run of the same output and settings was stopped."""
+    checkpoint_minutes: float = 5.0
+    """Minutes of training from one checkpoint to the next."""
+    checkpoint_steps: int | None = None
+    """Steps from one checkpoint to the next, instead."""
+
+    # What may be another when a run goes on: it learns the same.
+    FREE: ClassVar[tuple[str, ...]] = (
+        "output",
+        "export",
+        "strategy",
+        "resume",
+        "checkpoint_minutes",
+        "checkpoint_steps",
+    )
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The highest learning rate, for the batches there are.
+
+        By the square root of the batch size, as is right for Adam (Malladi et al. 2022, section 4.2); what
+        the recipe's own batch size is stands in its class.
+        """
+        usual = type(self).__dataclass_fields__["batch_size"].default
+        return self.learning_rate * math.sqrt(self.batch_size * self.accumulate / usual)
+
+    def make_schedule(self, steps_per_epoch: int) -> Schedule:
+        """The learning rate over the run."""
+        kind = {"cosine": CosineSchedule, "step": StepSchedule}[self.schedule]
+        if self.minutes is not None:
+            return kind(self.peak_learning_rate, minutes=self.minutes)
+        return kind(self.peak_learning_rate, steps=self.epochs * steps_per_epoch)
+
+    def make_optimizer(self, backbone_rate: float = 1.0) -> keras.optimizers.Optimizer:
+        """What changes the weights, as `adamw` makes it.
+
+        Args:
+            backbone_rate: the backbone's learning rate as a share of the others'.
+        """
+        return adamw(
+            self.peak_learning_rate,
+            self.weight_decay,
+            backbone_rate,
+            averages=self.averages,
+            accumulate=self.accumulate,
+        )
 
     def check(self) -> None:
         """Refuses what cannot be, before anything is read or written.
@@ -55,6 +113,16 @@ class Settings:
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate={self.learning_rate!r}: a number of more than 0 is expected.")
         check_number("weight_decay", self.weight_decay, least=0)
+        check_integer("accumulate", self.accumulate, least=1)
+        check_choice("schedule", self.schedule, ("cosine", "step"))
+        if not 0 <= self.averages < 1:
+            raise ValueError(f"averages={self.averages!r}: a number of at least 0 and below 1 is expected.")
+        if not 0 < self.checkpoint_minutes < math.inf:
+            raise ValueError(
+                f"checkpoint_minutes={self.checkpoint_minutes!r}: a number of more than 0 is expected."
+            )
+        if self.checkpoint_steps is not None:
+            check_integer("checkpoint_steps", self.checkpoint_steps, least=1)
         check_directory(self.output, "output")
         check_directory(self.export, "export")
 

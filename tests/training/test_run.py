@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import keras
@@ -10,7 +11,7 @@ from PIL import Image
 import kzoo
 from kzoo import visualize
 from kzoo.cli import main
-from kzoo.training import OwnPixels, Run, Settings, run
+from kzoo.training import OwnPixels, Run, Settings, run, run_folder
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,8 @@ def test_an_earlier_run_stays_whole_until_a_new_one_can_start(settings, model, p
     model.compile(keras.optimizers.SGD(1e-3))
     Run(settings, kzoo.data.info("shapes").classes).fit(model, pictures, pictures, steps_per_epoch=1)
     assert (settings.output / "previous/model.keras").read_text() == "of an earlier run"
-    (settings.output / "model.keras").unlink()  # as if that run had been stopped
+    (settings.output / "model.keras").unlink()  # as if that run had been stopped before its first checkpoint
+    shutil.rmtree(settings.output / "checkpoints")
     Run(settings, kzoo.data.info("shapes").classes).fit(model, pictures, pictures, steps_per_epoch=1)
     assert (settings.output / "previous/model.keras").read_text() == "of an earlier run"
 
@@ -274,7 +276,7 @@ def test_a_run_of_a_classifier(short, capsys):
     a_run.export(model, data)
     a_run.summary()
     left = {path.name for path in short.output.iterdir()}
-    assert left == set(run.FILES)
+    assert left == set(run_folder.FILES)
     written = json.loads((short.output / "metrics.json").read_text())
     assert {"accuracy", "recall/ring", "beyond", "further", "seconds"} <= set(written)
     log = (short.output / "log.csv").read_text().splitlines()[0].split(",")

@@ -1,0 +1,134 @@
+"""Trains a model from where a run stands, and leaves it so that it could go on from any step."""
+
+import contextlib
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kzoo.training.averages import with_averages
+from kzoo.training.checkpoints import Checkpoint, Checkpoints
+from kzoo.training.divergence import Diverged, Divergence
+from kzoo.training.interrupts import Requests
+from kzoo.training.model_state import restore
+from kzoo.training.progress import ProgressByTheClock
+from kzoo.training.run_folder import CHECKPOINTS
+from kzoo.training.saving import Position, Saving
+from kzoo.training.settings import Settings
+from kzoo.training.strategy import is_chief
+
+
+def train(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    settings: Settings,
+    saved: Checkpoint | None,
+    watching: Sequence[keras.callbacks.Callback],
+    steps_per_epoch: int,
+) -> Position:
+    """Trains to the end of a run.
+
+    Args:
+        model: compiled.
+        batches: to learn from.
+        validation: batches to watch the losses by.
+        settings: of the run.
+        saved: what to go on from; None is the beginning.
+        watching: what is done at the end of each epoch, with averaged weights where there are such.
+        steps_per_epoch: batches in an epoch.
+
+    Returns:
+        Where the run stands.
+
+    Raises:
+        Diverged: the loss is no number any more.
+        Stopped: somebody asked to stop; all is saved.
+        OSError: a checkpoint could not be written.
+        ValueError: the checkpoint is that of another model.
+    """
+    steps_per_epoch = math.ceil(steps_per_epoch / model.steps_per_execution) * model.steps_per_execution
+    position, requests = Position(steps_per_epoch, saved), Requests()
+    trained = saved is not None and saved.facts["trained"]
+    if saved:
+        _go_on(model, saved, settings, steps_per_epoch)
+    schedule = settings.make_schedule(steps_per_epoch)
+    schedule.begin_at(position.step, position.seconds)
+    checkpoints = Checkpoints(settings.output / CHECKPOINTS)
+    saving = Saving(checkpoints, position, requests, settings.checkpoint_minutes, settings.checkpoint_steps)
+    chief = is_chief(model.distribute_strategy)
+    by_the_clock = [ProgressByTheClock(schedule)] if settings.minutes is not None and chief else []
+    epochs = settings.epochs if settings.minutes is None else sys.maxsize
+    with requests.listening(), _looked_into(batches, settings, checkpoints):
+        model.fit(
+            full_batches(batches, settings.batch_size, position.step),
+            initial_epoch=position.epochs,
+            epochs=position.epochs if trained else epochs,
+            steps_per_epoch=steps_per_epoch,
+            validation_data=validation,
+            callbacks=[
+                position,
+                schedule,
+                Divergence(position),
+                *with_averages(model, watching),
+                *by_the_clock,
+                saving,
+            ],
+            verbose=(1 if sys.stdout.isatty() else 2) if chief else 0,
+        )
+    if not trained:
+        saving.save(trained=True)
+        if chief:
+            checkpoints.prune(1)
+    return position
+
+
+def full_batches(batches: tf.data.Dataset, size: int, start: int) -> tf.data.Dataset:
+    """Batches without end, from one of them on: across the seam of two passes, too, so that none is small.
+
+    Each picture counts alike then.
+
+    Args:
+        batches: of `kzoo.data.load`, or others that are the same in each pass.
+        size: of each batch.
+        start: the first one.
+    """
+    if hasattr(batches, "passes") and batches.passes.batches.size == size:
+        return batches.without_end(start, full=True)
+    return batches.repeat().rebatch(size, drop_remainder=True).skip(start)
+
+
+def _go_on(model: keras.Model, saved: Checkpoint, settings: Settings, steps_per_epoch: int) -> None:
+    try:
+        restore(model, saved.arrays)
+    except ValueError as error:
+        raise ValueError(f"{saved.path}: {error} --no-resume begins anew.") from None
+    of = "" if settings.minutes is not None else f" of {settings.epochs * steps_per_epoch:,}"
+    if is_chief(model.distribute_strategy):
+        print(f"Going on from step {saved.facts['step']:,}{of}, saved in {saved.path}.")
+
+
+@contextlib.contextmanager
+def _looked_into(batches: tf.data.Dataset, settings: Settings, checkpoints: Checkpoints) -> Iterator[None]:
+    """Saves the batch at which a loss was no number any more, for a look, and says what to do."""
+    try:
+        yield
+    except Diverged as error:
+        batch = next(iter(full_batches(batches, settings.batch_size, error.step)))
+        batch = {name: values.numpy() for name, values in batch.items()}
+        kept = _keep(batch, settings.output)
+        raise Diverged(
+            f"{error}. The batch is saved in {kept}. Weights from before are in {checkpoints.directory}; a "
+            f"lower --learning-rate than {settings.learning_rate:g} may help, and a look at the batch.",
+            error.step,
+        ) from None
+
+
+def _keep(batch: dict[str, np.ndarray], directory: Path) -> Path:
+    path = directory / "diverged.npz"
+    np.savez(path, **batch)
+    return path

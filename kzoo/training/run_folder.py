@@ -1,0 +1,111 @@
+"""The folder of a run: what is in it, whether a run goes on there, and what becomes of an earlier one."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from kzoo.training.checkpoints import Checkpoint, Checkpoints
+from kzoo.training.settings import Settings
+
+FILES = (
+    "settings.json",
+    "log.csv",
+    "best.keras",
+    "model.keras",
+    "metrics.json",
+    "predictions.png",
+    "curves.png",
+    "confusion.png",
+)
+PREVIOUS = "previous"
+CHECKPOINTS = "checkpoints"
+
+
+def find_checkpoint(settings: Settings, used: Mapping[str, object]) -> Checkpoint | None:
+    """What a run goes on from: None if it begins anew.
+
+    It goes on if an earlier one with the same settings was stopped in the same folder before it was measured.
+
+    Args:
+        settings: of the run.
+        used: what was made of them, and what is known of the data.
+
+    Raises:
+        ValueError: an earlier one was stopped there that had other settings.
+    """
+    checkpoints = Checkpoints(settings.output / CHECKPOINTS)
+    if not settings.resume or (settings.output / "metrics.json").exists():
+        return None
+    if any(checkpoints.directory.glob("*.npz")):
+        check_agreement(settings, used)
+    return checkpoints.latest()
+
+
+def check_agreement(settings: Settings, used: Mapping[str, object]) -> None:
+    """Raises a `ValueError` if the run that was stopped in the folder had other settings; tells which."""
+    path = settings.output / "settings.json"
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(_told(settings, used), default=str))
+        different = [
+            f"{name}={_short(earlier.get(name))} then, {_short(value)} now"
+            for name, value in now.items()
+            if name not in Settings.FREE and earlier.get(name) != value
+        ]
+    except (OSError, ValueError, AttributeError):
+        different = ["settings.json cannot be read"]
+    if different:
+        raise ValueError(
+            f"{settings.output}: a run was stopped there that was started otherwise: {'; '.join(different)}. "
+            "Give the same to go on, another --output, or --no-resume to begin anew and lose what it learned."
+        )
+
+
+def begin(settings: Settings, used: Mapping[str, object]) -> None:
+    """Makes the folder for a run that begins anew; what one left that learned to its end is kept."""
+    directory = settings.output
+    directory.mkdir(parents=True, exist_ok=True)
+    finished = (directory / "model.keras").exists()
+    if finished:
+        (directory / PREVIOUS).mkdir(exist_ok=True)
+    for name in FILES:
+        path, kept = directory / name, directory / PREVIOUS / name
+        if finished:
+            kept.unlink(missing_ok=True)
+            if path.exists():
+                path.replace(kept)
+        else:  # of a run that was stopped: the model of the one before it stays where it is
+            path.unlink(missing_ok=True)
+    forget_checkpoints(directory)
+    write_json(directory / "settings.json", _told(settings, used))
+
+
+def forget_checkpoints(directory: Path) -> None:
+    """Takes away what a run could go on from."""
+    shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
+
+
+def cut_log(directory: Path, epochs: int) -> None:
+    """Takes away the lines of epochs that are trained again, those behind the first `epochs`."""
+    path = directory / "log.csv"
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(lines[: epochs + 1]), encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping) -> None:
+    """Writes it whole or not at all: a reader never finds half a file."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _told(settings: Settings, used: Mapping[str, object]) -> dict[str, object]:
+    return dataclasses.asdict(settings) | used
+
+
+def _short(value: object) -> str:
+    told = repr(value)
+    return told if len(told) <= 60 else f"{told[:57]}..."
