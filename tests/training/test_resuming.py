@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo.training import OwnObjects, Run, Settings
+from kzoo.training import Run, Settings
 from kzoo.training.interrupts import Stopped
 from kzoo.training.saving import Position
 
