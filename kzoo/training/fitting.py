@@ -3,7 +3,7 @@
 import contextlib
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -11,11 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.training.averages import with_averages
+from kzoo.training.board import Trace
 from kzoo.training.checkpoints import Checkpoint, Checkpoints
 from kzoo.training.divergence import Diverged, Divergence
 from kzoo.training.interrupts import Requests
 from kzoo.training.model_state import restore
-from kzoo.training.progress import ProgressByTheClock
+from kzoo.training.pace import Pace
+from kzoo.training.progress import Progress
 from kzoo.training.run_folder import CHECKPOINTS
 from kzoo.training.saving import Position, Saving
 from kzoo.training.settings import Settings
@@ -28,7 +30,7 @@ def train(
     validation: tf.data.Dataset,
     settings: Settings,
     saved: Checkpoint | None,
-    watching: Sequence[keras.callbacks.Callback],
+    watching: Callable[[Position], Sequence[keras.callbacks.Callback]],
     steps_per_epoch: int,
 ) -> Position:
     """Trains to the end of a run.
@@ -39,7 +41,8 @@ def train(
         validation: batches to watch the losses by.
         settings: of the run.
         saved: what to go on from; None is the beginning.
-        watching: what is done at the end of each epoch, with averaged weights where there are such.
+        watching: of the place where the run stands gives what is done at the end of each epoch; it is done
+            with averaged weights where there are such.
         steps_per_epoch: batches in an epoch.
 
     Returns:
@@ -61,24 +64,29 @@ def train(
     checkpoints = Checkpoints(settings.output / CHECKPOINTS)
     saving = Saving(checkpoints, position, requests, settings.checkpoint_minutes, settings.checkpoint_steps)
     chief = is_chief(model.distribute_strategy)
-    by_the_clock = [ProgressByTheClock(schedule)] if settings.minutes is not None and chief else []
-    epochs = settings.epochs if settings.minutes is None else sys.maxsize
+    epochs = settings.epochs if settings.minutes is None else None
+    pace = Pace(position, settings.batch_size)
+    telling = [Progress(position, pace, schedule, epochs)] if chief else []
+    if chief and settings.profile:
+        telling.append(Trace(settings.output / "profile"))
     with requests.listening(), _looked_into(batches, settings, checkpoints):
         model.fit(
-            full_batches(batches, settings.batch_size, position.step),
+            pace.measured(full_batches(batches, settings.batch_size, position.step)),
             initial_epoch=position.epochs,
-            epochs=position.epochs if trained else epochs,
+            epochs=position.epochs if trained else epochs or sys.maxsize,
             steps_per_epoch=steps_per_epoch,
             validation_data=validation,
             callbacks=[
                 position,
                 schedule,
+                pace,
                 Divergence(position),
-                *with_averages(model, watching),
-                *by_the_clock,
+                *with_averages(model, watching(position)),
+                *telling,
+                keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: schedule.stop_if_over()),
                 saving,
             ],
-            verbose=(1 if sys.stdout.isatty() else 2) if chief else 0,
+            verbose=0,
         )
     if not trained:
         saving.save(trained=True)

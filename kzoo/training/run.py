@@ -23,8 +23,10 @@ from kzoo.trained import task_of_model
 from kzoo.training import fitting, run_folder
 from kzoo.training.agreement import check_agreed
 from kzoo.training.best import Best
+from kzoo.training.board import Board
 from kzoo.training.checkpoints import Checkpoint
 from kzoo.training.run_folder import write_json
+from kzoo.training.saving import Position
 from kzoo.training.settings import Settings
 from kzoo.training.strategy import is_chief
 from kzoo.training.summary import files, next_steps, reached
@@ -86,7 +88,10 @@ class Run:
         if self._options():
             self._compare_detections(train)
         saved = self._begin(model, train)
-        watching = self._watching(validation, saved) if self._chief else []
+
+        def watching(position):
+            return self._watching(model, validation, saved, position) if self._chief else []
+
         steps_per_epoch = steps_per_epoch or len(train)
         position = fitting.train(model, train, validation, self.settings, saved, watching, steps_per_epoch)
         pictures_seen = position.step * self.settings.batch_size
@@ -106,17 +111,21 @@ class Run:
         return saved
 
     def _watching(
-        self, validation: tf.data.Dataset, saved: Checkpoint | None
+        self, model: keras.Model, validation: tf.data.Dataset, saved: Checkpoint | None, position: Position
     ) -> list[keras.callbacks.Callback]:
         """What is done at the end of each epoch."""
         log = self.directory / "log.csv"
         if saved:
             run_folder.cut_log(log, saved.facts["epochs"])
-        return [
+        watching = [
             Evaluation(validation, self.classes, self.task, **self._options()),
             Best(self.directory / "best.keras", f"val_{measure_of(self.task).headlines[0]}", log),
             keras.callbacks.CSVLogger(log, append=saved is not None),
         ]
+        if self.settings.tensorboard:
+            directory, predict = self.directory / "tensorboard", _whole(model, model.predict_on_batch)
+            watching.append(Board(directory, position, validation, self.classes, predict))
+        return watching
 
     def _compare_detections(self, train: tf.data.Dataset) -> None:
         """Tells when pictures have more objects than will be found."""

@@ -21,6 +21,7 @@ FILES = (
 )
 PREVIOUS = "previous"
 CHECKPOINTS = "checkpoints"
+TENSORBOARD = ("tensorboard", "profile")
 
 
 def find_checkpoint(settings: Settings, used: Mapping[str, object]) -> Checkpoint | None:
@@ -79,6 +80,8 @@ def begin(settings: Settings, used: Mapping[str, object]) -> None:
         else:  # of a run that was stopped: the model of the one before it stays where it is
             path.unlink(missing_ok=True)
     forget_checkpoints(directory)
+    for shown in TENSORBOARD:
+        shutil.rmtree(directory / shown, ignore_errors=True)
     write_json(directory / "settings.json", _told(settings, used))
 
 

@@ -62,6 +62,11 @@ class Schedule(keras.callbacks.Callback):
         if logs is not None:
             logs["learning_rate"] = float(self.model.optimizer.learning_rate)
 
+    def stop_if_over(self) -> None:
+        """Stops a run by the clock whose time is over, validation having taken the rest of it."""
+        if self.minutes is not None and self.progress() >= 1:
+            self.model.stop_training = True
+
     def progress(self) -> float:
         """How much of the run is done, 0 to 1."""
         if self.steps is not None:

@@ -1,6 +1,7 @@
 """What every recipe can be told on its command line."""
 
 import dataclasses
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ class Settings:
     """Minutes of training from one checkpoint to the next."""
     checkpoint_steps: int | None = None
     """Steps from one checkpoint to the next, instead."""
+    tensorboard: bool = False
+    """Whether figures and pictures are written for TensorBoard, too."""
+    profile: bool = False
+    """Whether ten steps are traced, for TensorBoard's profiler."""
 
     # What may be another when a run goes on: it learns the same.
     FREE: ClassVar[tuple[str, ...]] = (
@@ -65,6 +70,8 @@ class Settings:
         "resume",
         "checkpoint_minutes",
         "checkpoint_steps",
+        "tensorboard",
+        "profile",
     )
 
     @property
@@ -123,6 +130,8 @@ class Settings:
             )
         if self.checkpoint_steps is not None:
             check_integer("checkpoint_steps", self.checkpoint_steps, least=1)
+        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise ValueError("tensorboard=True: it is not installed; pip install tensorboard does that.")
         check_directory(self.output, "output")
         check_directory(self.export, "export")
 

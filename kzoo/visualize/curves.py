@@ -11,7 +11,15 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NOT_LOSSES = ("epoch", "learning_rate", "seconds")  # columns of a training log
+NOT_LOSSES = (  # columns of a training log
+    "epoch",
+    "learning_rate",
+    "seconds",
+    "steps_per_second",
+    "pictures_per_second",
+    "waiting",
+    "memory",
+)
 
 
 def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path: str | os.PathLike) -> None:
@@ -19,8 +27,8 @@ def training_curves(log: str | os.PathLike | Mapping[str, Sequence[float]], path
 
     Args:
         log: The file that `keras.callbacks.CSVLogger` wrote, or the `history` that `fit` returns (its dict).
-            Beside `loss`, every column of training is taken for a named part of it, apart from `epoch`,
-            `learning_rate`, `seconds` and accuracies. What only validation has, as `val_AP`, was reached.
+            Beside `loss`, every column of training is taken for a named part of it, apart from accuracies and
+            those of `NOT_LOSSES`. What only validation has, as `val_AP`, was reached.
         path: The file to write; its ending tells the format (.png, .svg).
 
     Raises:

@@ -1,5 +1,6 @@
 """A run that is stopped goes on with the very next step."""
 
+import csv
 import os
 import signal
 
@@ -37,6 +38,14 @@ def weights_of(model):
     return [
         keras.ops.convert_to_numpy(variable) for variable in (*model.variables, *model.optimizer.variables)
     ]
+
+
+def log_of(settings):
+    """What was logged of each epoch, but for what depends on how fast it was."""
+    with (settings.output / "log.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    pace = {"steps_per_second", "pictures_per_second", "waiting", "memory"}
+    return [{name: value for name, value in line.items() if name not in pace} for line in lines]
 
 
 @pytest.fixture
@@ -80,6 +89,6 @@ def test_a_run_that_was_stopped_learns_what_one_that_was_not_does(settings, stop
     stopped = train(settings("stopped", **others))
     for expected, got in zip(weights_of(whole), weights_of(stopped), strict=True):
         np.testing.assert_array_equal(got, expected)
-    logs = [(settings(name).output / "log.csv").read_text() for name in ("whole", "stopped")]
+    logs = [log_of(settings(name)) for name in ("whole", "stopped")]
     assert logs[0] == logs[1]
-    assert len(logs[0].splitlines()) == 4
+    assert [line["epoch"] for line in logs[0]] == ["0", "1", "2"]
