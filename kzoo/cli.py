@@ -148,18 +148,12 @@ def evaluate(
         max_detections: how many of a picture's detections count, of each class the best.
     """
     check_integer("max_detections", max_detections, least=1)
-    from kzoo.data import open_source
-
     trained = _opened(model, weights, labels, image_size)
-    task = trained.task
-    of_objects = task in ("box_regression", "instance_segmentation")
-    source = open_source(data, task=None if of_objects else task).info
-    if of_objects and task not in source.tasks:
-        task = "detection"
-    if trained.labels and not set(source.classes) <= set(trained.labels):
+    source, task = _measured_on(data, trained.task)
+    unknown = [name for name in source.classes if trained.labels and name not in trained.labels]
+    if unknown:
         raise ValueError(
-            f"{data} has classes that {model} does not know: "
-            f"{listed([name for name in source.classes if name not in trained.labels], MOST_LISTED)}; "
+            f"{data} has classes that {model} does not know: {listed(unknown, MOST_LISTED)}; "
             f"it knows {listed(trained.labels, MOST_LISTED)}."
         )
     own_sizes = None in trained.input_size
@@ -193,6 +187,15 @@ def _opened(
     if weights is not None:
         return open_published(str(model), weights, labels or None, image_size or None)
     return open_trained(model, labels or None, image_size or None)
+
+
+def _measured_on(data: str, task: str) -> tuple["Info", str]:
+    """What data has, and as what it is read to measure a model of a task on it."""
+    from kzoo.data import open_source
+
+    of_objects = task in ("box_regression", "instance_segmentation")
+    source = open_source(data, task=None if of_objects else task).info
+    return source, "detection" if of_objects and task not in source.tasks else task
 
 
 def _measured_split(source: "Info") -> str:

@@ -1,5 +1,14 @@
 """Pictures and what is in them: `load` makes batches, `info` and `check` tell of them, `convert` writes them.
 
+    sources/       where pictures come from: "voc:DIR", "coco:DIR", ...
+    augmentation/  random changes of pictures, and of what is in them
+    pipeline/      `load`: order, read, resize, keep, augment, batch
+    checking/      `check`: what there is, and what is wrong with it
+    conversion.py  `convert`
+
+All other files are what these share, and know none of them. Sources and augmentation know only what is
+shared; the rest knows both.
+
 Asking `info` or `check` does not import TensorFlow, unless it is a TFDS set that is asked about; `load`,
 `Augmentation` and `convert` do, on first use.
 """

@@ -30,6 +30,7 @@ from tensorflow_datasets.core.utils import tqdm_utils
 
 from kzoo.classes import CROWD
 from kzoo.data.faults import DataError
+from kzoo.data.paths import read_path
 from kzoo.data.pictures import MAX_PIXELS, open_picture, open_stored, turn_left
 from kzoo.data.progress import progress_bar
 from kzoo.data.sources import Source, Split, open_source, open_split
@@ -85,7 +86,7 @@ def convert(
         tfds.load("bccd", data_dir="sets")
         kzoo.data.load("tfds:bccd,data_dir=sets")
     """
-    directory = Path(directory).expanduser()
+    directory = read_path(f"directory={directory}", str(directory))
     _check_name(name, directory)
     if task is None:
         task = most_detailed(open_source(spec, classes=classes, max_pixels=max_pixels).info.tasks)

@@ -11,15 +11,20 @@ _SHORT = 1e-3  # seconds of work for a file, below which Python runs one thread 
 
 def in_threads(function: Callable, items: Sequence) -> list:
     """`function` of each of the items, in their order; of several threads, if the first items took long."""
-    first, rest = items[:_AT_ONCE], items[_AT_ONCE:]
-    begin, worked = time.perf_counter(), time.thread_time()
-    done = [function(item) for item in first]
-    seconds, worked = time.perf_counter() - begin, time.thread_time() - worked
+    done = [function(item) for item in items[:1]]  # it may take longer: what it needs is imported, too
+    begin, worked, seconds = time.perf_counter(), time.thread_time(), 0.0
+    for item in items[1:_AT_ONCE]:
+        done.append(function(item))
+        seconds = time.perf_counter() - begin
+        if seconds >= _SHORT * _AT_ONCE:  # of long work a few tell enough
+            break
+    worked = time.thread_time() - worked
+    at_once, rest = len(done), items[len(done) :]
     if not rest:
         return done
-    if worked > seconds / 2 and seconds < _SHORT * len(first):
+    if worked > seconds / 2 and seconds < _SHORT * at_once:
         return done + [function(item) for item in rest]
-    parts = [rest[start : start + _AT_ONCE] for start in range(0, len(rest), _AT_ONCE)]
+    parts = [rest[start : start + at_once] for start in range(0, len(rest), at_once)]
     with ThreadPoolExecutor(_THREADS) as pool:
         for part in pool.map(lambda part: [function(item) for item in part], parts):
             done += part

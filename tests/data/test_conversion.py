@@ -244,6 +244,11 @@ def test_names_that_are_none(tmp_path, name, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_directory_that_cannot_be():
+    with pytest.raises(DataError, match="'directory=a.x00b': embedded null byte; expected a path"):
+        kzoo.data.convert("shapes", "drawn", "a\0b")
+
+
 @pytest.mark.parametrize(
     ("splits", "message"),
     [

@@ -58,3 +58,16 @@ def test_short_work_is_not_shared_out(monkeypatch, passed, worked, shared):
 
     assert in_threads(file, range(200)) == [-item for item in range(200)]
     assert (names != {threading.current_thread().name}) == shared
+
+
+def test_of_long_work_few_items_are_waited_for(monkeypatch):
+    clock, names = Clock(), []
+    monkeypatch.setattr(threads, "time", clock)
+
+    def file(item):
+        names.append(threading.current_thread().name)
+        clock.spend(0.1, 0.1)
+        return -item
+
+    assert in_threads(file, range(20)) == [-item for item in range(20)]
+    assert names.count(threading.current_thread().name) == 2

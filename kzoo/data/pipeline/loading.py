@@ -132,29 +132,26 @@ def load(
     if task not in ("detection", "instance_segmentation"):
         pictures = _without_crowds(pictures)
     check_task(task, spec, pictures, border_sigma)
-    most = 1 if task in ONE_OBJECT else opened.max_objects
+    told = f"{spec!r}, split {split!r}"
     settings = Augmentation() if augment is True else augment or None
     if image_size is None:
-        as_they_are = batch_size == 1 and settings is None
-        image_size = _common_size(pictures.sizes, f"{spec!r}, split {split!r}", as_they_are)
+        image_size = _common_size(pictures.sizes, told, may_differ=batch_size == 1 and settings is None)
     else:
         image_size = tuple(image_size)
     if shuffle is None:
         shuffle = split.partition("[")[0] == "train" or settings is not None
+    batches = Batches(len(pictures), batch_size, tuple(shard))
+    check_shares(batches, told)
 
+    most = 1 if task in ONE_OBJECT else opened.max_objects
     zoom = max(settings.zoom[1], 1.0) if settings else None
     usual_zoom = math.sqrt(math.prod(settings.zoom)) if settings else 1.0
     read = reader(pictures, task, most, image_size, resize, zoom, border_sigma, usual_zoom)
-    layers = 3 + (task == "segmentation") + (border_sigma is not None)
-    kept_sizes = [working_size(size, image_size or size, resize, zoom) for size in pictures.sizes]
-    memory = sum(map(math.prod, kept_sizes)) * layers
-    if task == "instance_segmentation":
-        memory += sum(map(len, pictures.classes)) * MASK_SIZE**2
     if cache not in (None, "memory"):
         depends = (__version__, spec, task, opened.info.classes, most, image_size, resize)
         depends += (zoom, border_sigma, usual_zoom, seed)
         read = in_folder(read, cache, pictures, depends)
-    elif cache == "memory" or memory <= _MEMORY:
+    elif cache == "memory" or _bytes_of(pictures, task, image_size, resize, zoom, border_sigma) <= _MEMORY:
         read = in_memory(read)
     order = Order(len(pictures), shuffle, seed)
 
@@ -167,13 +164,26 @@ def load(
             dataset = _augmented(dataset, read, image_size, settings, order)
         return dataset.map(lambda example: _targets(example, task))
 
-    batches = Batches(len(pictures), batch_size, tuple(shard))
-    check_shares(batches, f"{spec!r}, split {split!r}")
     dataset = in_passes(examples, batches, start, one_by_one=image_size is None)
     dataset.classes = opened.info.classes
     dataset.num_pictures = len(pictures.names)
     dataset.pictures = pictures
     return dataset
+
+
+def _bytes_of(
+    pictures: sources.Split,
+    task: str,
+    image_size: tuple[int, int] | None,
+    resize: str,
+    zoom: float | None,
+    border_sigma: float | None,
+) -> int:
+    """What all pictures take in memory once they are read."""
+    sizes = [working_size(size, image_size or size, resize, zoom) for size in pictures.sizes]
+    layers = 3 + (task == "segmentation") + (border_sigma is not None)
+    masks = sum(map(len, pictures.classes)) if task == "instance_segmentation" else 0
+    return sum(map(math.prod, sizes)) * layers + masks * MASK_SIZE**2
 
 
 def _augmented(
@@ -214,7 +224,7 @@ def _targets(example: dict[str, tf.Tensor], task: str) -> dict[str, tf.Tensor]:
     return example
 
 
-def _without_crowds(pictures):
+def _without_crowds(pictures: sources.Split) -> sources.Split:
     """The same pictures for a task that knows objects only; crowds stay in what `read_labels` tells."""
     if pictures.boxes is None:
         return pictures
@@ -233,7 +243,7 @@ def _without_crowds(pictures):
     )
 
 
-def _common_size(sizes, where, may_differ):
+def _common_size(sizes: Sequence[tuple[int, int]], where: str, *, may_differ: bool) -> tuple[int, int] | None:
     """The size of all pictures; None if it is not the same and need not be."""
     found = sorted(set(sizes))
     if len(found) == 1:

@@ -17,7 +17,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from kzoo.data.pictures import MAX_PIXELS
 from kzoo.data.sources.folder import Names, files, folders, in_order, is_picture, natural
 from kzoo.data.sources.pairs import IGNORED, Pair, listed, open_pairs, scan_labels
 from kzoo.data.sources.source import Info, Split, check_split, draw_splits
+from kzoo.data.threads import in_threads
 
 _PLACES = 3  # that a message names
 
@@ -89,26 +89,27 @@ class FolderPairs:
 
     def _find_values(self) -> dict[int, list[Path]]:
         """All values of label pictures and the files with each; faults are told when a split is opened."""
-        labels = [pair.label for pairs in self._pairs.values() for pair in pairs if pair.label]
-        faults = [pair.fault for pairs in self._pairs.values() for pair in pairs if pair.fault]
+        pairs = [pair for pairs in self._pairs.values() for pair in pairs]
+        labels = list(dict.fromkeys(pair.label for pair in pairs if pair.label))
+        faults = [pair.fault for pair in pairs if pair.fault]
         files_of_value = defaultdict(list)
-        with ThreadPoolExecutor() as pool:
-            for label, values, fault in pool.map(
-                partial(_values_of, max_pixels=self._max_pixels), dict.fromkeys(labels)
-            ):
-                faults += [fault] if fault else []
-                for value in values:
-                    files_of_value[value].append(label)
+        found = in_threads(partial(_values_of, max_pixels=self._max_pixels), labels)
+        for label, values in zip(labels, found, strict=True):
+            if isinstance(values, DataError):
+                faults.append(values)
+                continue
+            for value in values:
+                files_of_value[value].append(label)
         if not files_of_value and faults:
             raise DataError(f"{self._spec}: no label picture can be read; the first fault: {faults[0]}")
         return files_of_value
 
 
-def _values_of(label: Path, max_pixels: int) -> tuple[Path, frozenset[int], str]:
+def _values_of(label: Path, max_pixels: int) -> frozenset[int] | DataError:
     try:
-        return label, scan_labels(label, max_pixels).values, ""
+        return scan_labels(label, max_pixels).values
     except DataError as error:
-        return label, frozenset(), str(error)
+        return error
 
 
 def _pair(spec: str, image: Path, label: Path) -> list[Pair]:

@@ -7,7 +7,6 @@ has the size of a picture as that is stored, and not as EXIF turns it, it is tur
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +27,7 @@ from kzoo.data.pictures import (
     turn_left,
 )
 from kzoo.data.sources.source import Split
+from kzoo.data.threads import in_threads
 
 IGNORED = 255  # the value of pixels without a class
 
@@ -142,10 +142,8 @@ def open_pairs(
         except DataError as error:
             return error
 
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(check, pairs))
     kept = []
-    for pair, one in zip(pairs, found, strict=True):
+    for pair, one in zip(pairs, in_threads(check, pairs), strict=True):
         if isinstance(one, DataError):
             faults.add(pair.name, str(one), one.kind)
         else:

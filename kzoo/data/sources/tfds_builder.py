@@ -20,6 +20,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from kzoo.data.faults import DataError
+from kzoo.data.paths import read_path
 from kzoo.data.sources.source import check_name
 from kzoo.data.sources.spec_options import read_options
 
@@ -75,7 +76,7 @@ def _from_directory(spec: str, folder: Path) -> tfds.core.DatasetBuilder:
 
 
 def _from_name(spec: str, name: str, directory: str | None) -> tfds.core.DatasetBuilder:
-    where = str(Path(directory).expanduser()) if directory else None
+    where = str(read_path(spec, directory)) if directory else None
     try:
         return tfds.builder(name, data_dir=where)
     except tfds.core.DatasetNotFoundError:

@@ -21,40 +21,33 @@ what a click without a drag leaves behind. Where <size> tells the size of a pict
 as EXIF turns it, boxes are turned with it (`kzoo.data.orientation`).
 """
 
-import math
-import os
-import re
-import xml.etree.ElementTree as ElementTree
-from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from kzoo.data.class_names import found_classes, read_lines, written_classes
+from kzoo.data.class_names import found_classes, written_classes
 from kzoo.data.faults import DataError, Faults, kind_of, refuse
-from kzoo.data.numbers import read_number
 from kzoo.data.orientation import orientation_of_annotation, turn_boxes, turn_size
 from kzoo.data.paths import check_folder, read_path
-from kzoo.data.pictures import EXTENSIONS, MAX_PIXELS, check_picture, read_orientation, read_picture
-from kzoo.data.sources.folder import folders, in_order, is_picture, split_of_folder
-from kzoo.data.sources.source import Info, Source, Split, check_name, check_split, clip_box, draw_splits
+from kzoo.data.pictures import MAX_PIXELS, check_picture, read_orientation, read_picture
+from kzoo.data.sources.folder import folders
+from kzoo.data.sources.source import Info, Source, Split, check_name, check_split, draw_splits
+from kzoo.data.sources.voc_annotations import Annotation, read_annotation, read_box
+from kzoo.data.sources.voc_layout import (
+    each_once,
+    find_annotations,
+    find_split_folders,
+    find_voc,
+    first_folder,
+    has_labels,
+    index_pictures,
+    match_picture,
+    read_splits,
+)
+from kzoo.data.sources.voc_segmentation import VocSegmentation
 from kzoo.data.threads import in_threads
-
-LABELS = "SegmentationClass"  # the folder of label pictures
-
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
-
-
-@dataclass(frozen=True)
-class _Annotation:
-    path: Path
-    fault: str = ""  # what is wrong with the whole file, if anything is
-    filename: str = ""  # of the picture, as the annotation has it
-    size: tuple[int, int] | None = None  # (height, width), as the annotation has it
-    objects: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)  # name, text of each of _SIDES
 
 
 class _Picture(NamedTuple):
@@ -78,8 +71,6 @@ def open_voc(
     Raises:
         DataError: there is no such directory, or not the one kind of files or the other in it.
     """
-    from kzoo.data.sources.voc_segmentation import VocSegmentation
-
     if not where:
         raise DataError(f"{spec!r} lacks the directory; expected 'voc:DIR'")
     path = read_path(spec, where)
@@ -114,7 +105,7 @@ class Voc:
         self._annotation_folder = folder
         picture_folder = first_folder(directory / "JPEGImages", directory)
         if paths:
-            self._annotations = {one.path.stem: one for one in in_threads(_parse, paths)}
+            self._annotations = {one.path.stem: one for one in in_threads(read_annotation, paths)}
             self._ids = read_splits(directory / "ImageSets" / "Main") or draw_splits(self._annotations)
             self._picture_folders = dict.fromkeys(self._ids, picture_folder)
         else:
@@ -125,7 +116,7 @@ class Voc:
                 raise DataError(f"{told}; expected files NAME.xml in Annotations, or beside their pictures")
             self._annotations, self._ids = {}, {}
             for name, folder in self._picture_folders.items():
-                parsed = in_threads(_parse, find_annotations(folder))
+                parsed = in_threads(read_annotation, find_annotations(folder))
                 of_split = {f"{folder.name}/{one.path.stem}": one for one in parsed}
                 self._annotations |= of_split
                 self._ids[name] = list(of_split)
@@ -138,12 +129,8 @@ class Voc:
     def split(self, name: str, *, strict: bool = False, part: slice = slice(None)) -> Split:
         """The faultless pictures of one split, or of a part of its list."""
         check_split(self.info, name)
-        ids = list(dict.fromkeys(self._ids[name]))[part]
         faults = Faults(f'{self.info.spec}, split "{name}"')
-        for picture, times in Counter(self._ids[name]).items():
-            if times > 1:
-                told = f"{picture} is listed {times} times in the split {name}; expected once"
-                faults.add(picture, told, "duplicate")
+        ids = each_once(name, self._ids[name], part, faults)
         folder = self._picture_folders[name]
         index = index_pictures(folder)
         found = in_threads(lambda picture: self._find_picture(picture, folder, index), ids)
@@ -178,7 +165,7 @@ class Voc:
             return DataError(f"{path}: there is no such file; expected {expected}", "no_annotation")
         if annotation.fault:
             return DataError(f"{annotation.path}: {annotation.fault}; expected a Pascal VOC annotation")
-        path = _match_picture(annotation.path.stem, annotation.filename, index)
+        path = match_picture(annotation.path.stem, annotation.filename, index)
         if path is None:
             expected = annotation.filename or f"{picture}.jpg"
             expected = folder / expected
@@ -217,7 +204,7 @@ class Voc:
             try:
                 if not name:
                     raise ValueError("an object without a name; expected its class in <name>")
-                boxes.append(_read_box(sides, size))
+                boxes.append(read_box(sides, size))
                 classes.append(self.info.classes.index(name))
             except ValueError as error:
                 told = f"{annotation.path}, object {number} ({name or 'nameless'}): {error}"
@@ -226,150 +213,8 @@ class Voc:
         return turn_boxes(boxes, size, found.orientation), np.array(classes, np.int32)
 
 
-def _read_box(texts: tuple[str, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A box of VOC as continuous xyxy inside a picture of `size`; a DataError says what is wrong with it."""
-    try:
-        xmin, ymin, xmax, ymax = map(read_number, texts)
-        if 1 <= xmin < xmax <= size[1] and 1 <= ymin < ymax <= size[0]:
-            return xmin - 1, ymin - 1, xmax, ymax
-    except ValueError:
-        pass  # it is told below
-    told = f"box ({', '.join(f'{side} {text!r}' for side, text in zip(_SIDES, texts, strict=True))})"
-    told = told.replace("'", "")
-    try:
-        xmin, ymin, xmax, ymax = map(read_number, texts)
-    except ValueError:
-        raise DataError(f"{told} is not of numbers; expected four numbers of pixels", "not_numbers") from None
-    if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
-        raise DataError(f"{told} is not finite; expected four numbers of pixels", "not_numbers")
-    if xmax < xmin or ymax < ymin:
-        raise DataError(f"{told} is reversed; expected xmin < xmax and ymin < ymax", "reversed")
-    if xmax == xmin or ymax == ymin:
-        raise DataError(f"{told} has no area; expected xmin < xmax and ymin < ymax", "no_area")
-    return clip_box(told, (xmin - 1, ymin - 1, xmax, ymax), size)
-
-
-class _NoDoctype(ElementTree.TreeBuilder):
-    """Builds the tree of a document, unless that declares entities, which can expand without bound."""
-
-    def doctype(self, name: str, pubid: str, system: str) -> None:
-        raise ValueError("a document type declaration, which no annotation needs")
-
-
-def _parse(path: Path) -> _Annotation:
-    try:
-        parser = ElementTree.XMLParser(target=_NoDoctype())
-        parser.feed(path.read_bytes())
-        root = parser.close()
-        if root.tag != "annotation":
-            raise ValueError(f"its root is <{root.tag}>")
-        return _Annotation(path, "", _text(root, "filename"), _read_size(root), _read_texts(root))
-    except ElementTree.ParseError as error:
-        return _Annotation(path, f"broken XML ({error})")
-    except (ValueError, LookupError, OSError) as error:  # LookupError: an encoding that there is not
-        return _Annotation(path, str(error))
-
-
-def _read_texts(root: ElementTree.Element) -> list[tuple[str, tuple[str, ...]]]:
-    objects = []
-    for one in root.iterfind("object"):
-        box = one.find("bndbox")
-        sides = {} if box is None else {side.tag: (side.text or "").strip() for side in box}
-        objects.append((_text(one, "name"), tuple([sides.get(side, "") for side in _SIDES])))
-    return objects
-
-
-def _read_size(root: ElementTree.Element) -> tuple[int, int] | None:
-    """(height, width), or None where the annotation does not tell: none or zero, as some tools write it."""
-    width, height = _text(root, "size/width"), _text(root, "size/height")
-    try:
-        size = int(read_number(height or "0")), int(read_number(width or "0"))
-    except (ValueError, OverflowError):
-        raise ValueError(f"<size> of width {width!r} and height {height!r}") from None
-    return size if all(size) else None
-
-
-def _text(element: ElementTree.Element, path: str) -> str:
-    return (element.findtext(path) or "").strip()
-
-
-def has_labels(directory: Path) -> bool:
-    """Whether there are label pictures, which tell the class of each pixel."""
-    return (directory / LABELS).is_dir() and bool(index_pictures(directory / LABELS))
-
-
-def find_annotations(directory: Path) -> list[Path]:
-    """The annotations, in a folder of their own or in the directory itself."""
-    return sorted(first_folder(directory / "Annotations", directory).glob("*.xml"), key=str)
-
-
-def find_split_folders(directory: Path) -> dict[str, Path]:
-    """The folders that have pictures and annotations side by side, by their splits."""
-    found = {split_of_folder(path): path for path in folders(directory) if any(path.glob("*.xml"))}
-    return in_order({name: path for name, path in found.items() if any(map(is_picture, path.iterdir()))})
-
-
-def find_voc(spec: str, directory: Path) -> Path:
-    """The directory in the layout of VOC: itself, or the only one in it or in a VOCdevkit in it.
-
-    Raises:
-        DataError: there are several.
-    """
-    if find_annotations(directory) or has_labels(directory) or find_split_folders(directory):
-        return directory
-    inner = [
-        path for place in (directory, directory / "VOCdevkit") if place.is_dir() for path in folders(place)
-    ]
-    found = [path for path in inner if (path / "Annotations").is_dir() or has_labels(path)]
-    if len(found) > 1:
-        offered = " or ".join(f"'voc:{path}'" for path in found)
-        raise DataError(
-            f"{spec}: there are {len(found)} folders of Pascal VOC in it; expected one: {offered}"
-        )
-    return found[0] if found else directory
-
-
-def first_folder(wanted: Path, otherwise: Path) -> Path:
-    """The wanted folder if it is there."""
-    return wanted if wanted.is_dir() else otherwise
-
-
-def index_pictures(folder: Path) -> dict[str, list[Path]]:
-    """The picture files of a folder by their names, with and without extension."""
-    index = defaultdict(list)
-    for path in sorted(folder.iterdir(), key=str):
-        stem, extension = os.path.splitext(path.name)
-        if extension.lower() in EXTENSIONS:
-            index[stem].append(path)
-            index[path.name].append(path)
-    return dict(index)
-
-
-def _match_picture(picture: str, filename: str, index: dict[str, list[Path]]) -> Path | None:
-    """An annotation's picture: the file of the same name, or else the one that it names.
-
-    In this order because a picture and its annotation are renamed together, but not what is written inside.
-    """
-    filename = re.split(r"[/\\]", filename)[-1]
-    same_name = index.get(picture, [])
-    named = index.get(filename, []) or index.get(Path(filename).stem, [])
-    both = [path for path in same_name if path in named]
-    return next(iter([*both, *same_name, *named]), None)
-
-
-def read_splits(folder: Path) -> dict[str, list[str]]:
-    """Names of pictures by split, of all files of the folder that list a split."""
-    splits = {}
-    for path in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
-        lines = read_lines(path)
-        of_one_class = "_" in path.stem and all(re.fullmatch(r"\S+\s+(-1|0|1)", line) for line in lines)
-        if not lines or not of_one_class:
-            splits[path.stem] = lines
-    return splits
-
-
 def _choose_classes(
-    spec: str, directory: Path, given: tuple[str, ...] | None, annotations: Iterable[_Annotation]
+    spec: str, directory: Path, given: tuple[str, ...] | None, annotations: Iterable[Annotation]
 ) -> tuple[tuple[str, ...], str]:
     """The class names, and where they are from."""
     if given is not None:

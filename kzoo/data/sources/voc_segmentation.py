@@ -8,7 +8,6 @@
 Annotations are not needed.
 """
 
-from collections import Counter
 from pathlib import Path
 
 from kzoo.data.class_names import object_classes, pixel_classes, written_classes
@@ -16,7 +15,14 @@ from kzoo.data.faults import DataError, Faults
 from kzoo.data.pictures import MAX_PIXELS
 from kzoo.data.sources.pairs import IGNORED, Pair, open_pairs
 from kzoo.data.sources.source import Info, Split, check_split, draw_splits
-from kzoo.data.sources.voc import LABELS, find_annotations, first_folder, index_pictures, read_splits
+from kzoo.data.sources.voc_layout import (
+    LABELS,
+    each_once,
+    find_annotations,
+    first_folder,
+    index_pictures,
+    read_splits,
+)
 
 CLASSES = (
     "aeroplane",
@@ -82,13 +88,7 @@ class VocSegmentation:
         check_split(self.info, name)
         faults = Faults(f'{self.info.spec}, split "{name}"')
         pictures = index_pictures(self._picture_folder)
-        ids = list(dict.fromkeys(self._ids[name]))[part]
-        listed = Counter(self._ids[name])
-        for picture in ids:
-            times = listed[picture]
-            if times > 1:
-                told = f"{picture} is listed {times} times in the split {name}; expected once"
-                faults.add(picture, told, "duplicate")
+        ids = each_once(name, self._ids[name], part, faults)
         pairs = [self._pair(picture, pictures) for picture in ids]
         return open_pairs(
             name, pairs, self._class_of_value, faults, strict=strict, max_pixels=self._max_pixels

@@ -147,6 +147,7 @@ def test_a_directory_alone_names_the_set_in_it(digits, tmp_path):
         ("tfds:/nowhere/at/all", "/nowhere/at/all does not exist; expected the directory"),
         ("tfds:cifar10,dir=/tmp", 'option="dir": unknown. Known: "data_dir"'),
         ("tfds:glue/cola", "expected a picture called image"),
+        ("tfds:cifar10,data_dir=a\0b", "embedded null byte; expected a path that may be read"),
     ],
 )
 def test_specs_that_are_none(spec, message):

@@ -1,12 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from kzoo.data.faults import DataError, DataWarning
-from kzoo.data.sources import open_source, open_split, voc
-from kzoo.data.sources.source import ROUNDING
+from kzoo.data.sources import open_source, open_split
 
 WIDTH, HEIGHT = 40, 30
 
@@ -339,19 +336,6 @@ def test_a_picture_spoilt_after_opening_is_named(folder):
     folder.picture("p04").write_text("gone")
     with pytest.raises(DataError, match=r"p04\.png"):
         split.read(4)
-
-
-@given(st.tuples(*[st.floats(-50, 100) | st.sampled_from([0, 1, 40, 41, float("nan")])] * 4))
-def test_a_box_is_inside_its_picture_or_a_fault(sides):
-    try:
-        left, top, right, bottom = voc._read_box(tuple(map(str, sides)), (HEIGHT, WIDTH))
-    except ValueError as error:
-        assert "expected" in str(error)
-    else:
-        assert 0 <= left < right <= WIDTH
-        assert 0 <= top < bottom <= HEIGHT
-        moved = np.abs(np.subtract((left, top, right, bottom), (sides[0] - 1, sides[1] - 1, *sides[2:])))
-        assert moved.max() <= ROUNDING
 
 
 def turned_picture(path, orientation, size=(WIDTH, HEIGHT)):
