@@ -1,11 +1,16 @@
-"""Damage within a picture file that decoders pass over in silence. No TensorFlow."""
+"""Damage within a picture file that its header and its end do not tell. No TensorFlow."""
 
+import os
 import re
 from pathlib import Path
 
 import simplejpeg
+from PIL import ImageFile
 
-from kzoo.data.pictures import MAX_PIXELS, open_picture
+from kzoo.data.faults import DataError, Faults
+from kzoo.data.pictures import MAX_PIXELS, open_picture, open_stored
+from kzoo.data.source import Split
+from kzoo.data.threads import in_threads
 
 _END = b"\xff\xd9"  # of a JPEG
 _BEHIND = re.compile(r"(\d+) extraneous bytes before marker 0xd9$")  # which is the end, too
@@ -33,18 +38,71 @@ def find_damage(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> str | None
         What libjpeg says of it, or None.
 
     Raises:
-        DataError: no such file, no picture, or one of too many pixels. Names the file.
+        DataError: no such file, no picture, one of too many pixels, or a JPEG that cannot be decoded. Names
+            the file.
     """
     with open_picture(path, max_pixels) as picture:
-        if picture.format not in ("JPEG", "MPO"):
+        return _damage_of(picture)
+
+
+def without_damaged(split: Split, told: str, *, strict: bool = False) -> Split:
+    """A split without the pictures that turn out as unreadable when their files are looked all through.
+
+    That takes 0.3 to 1 ms for each JPEG of 640 x 480 pixels. They are told as all faults are.
+
+    Args:
+        split: as it was opened.
+        told: what messages call it.
+        strict: whether any damage is an error, be it in a picture that can be decoded all the same.
+
+    Raises:
+        DataError: more than a tenth of the pictures cannot be read, or any is damaged and `strict` is set.
+    """
+    faults, kept = Faults(told), []
+    found = in_threads(lambda index: _fault_of(split, index, strict), range(len(split)))
+    for index, fault in enumerate(found):
+        if fault is None:
+            kept.append(index)
+        else:
+            faults.add(split.names[index], str(fault), fault.kind)
+    faults.close(len(split), strict=strict)
+    return split if len(kept) == len(split) else split.only(kept)
+
+
+def _fault_of(split: Split, index: int, strict: bool) -> DataError | None:
+    """What is wrong within the file of a picture; of one that has none, nothing is."""
+    name = split.names[index]
+    height, width = split.sizes[index]
+    try:
+        if os.path.isfile(name):
+            damage = find_damage(name, max_pixels=height * width)
+        else:
+            stored = split.read_bytes(index) if split.read_bytes else None
+            if stored is None:
+                return None
+            with open_stored(stored, name, height * width) as picture:
+                damage = _damage_of(picture)
+        if damage and not strict:
+            split.read(index)
             return None
-        picture.fp.seek(0)
-        content = picture.fp.read()
+    except DataError as error:
+        return error
+    return DataError(f"{name}: {damage}; expected a whole picture file", "damaged") if damage else None
+
+
+def _damage_of(picture: ImageFile.ImageFile) -> str | None:
+    if picture.format not in ("JPEG", "MPO"):
+        return None
+    picture.fp.seek(0)
+    content = picture.fp.read()
     try:
         _decode(content, strict=True)
     except ValueError as error:
-        harmless = _is_filling(content, str(error)) or not _is_decodable(content)
-        return None if harmless else str(error)
+        if _is_filling(content, str(error)):
+            return None
+        if _is_decodable(content):
+            return str(error)
+        picture.load()  # has the last word
     return None
 
 

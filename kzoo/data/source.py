@@ -83,6 +83,20 @@ class Split:
     def __len__(self) -> int:
         return len(self.names)
 
+    def only(self, places: Sequence[int]) -> "Split":
+        """The pictures at some places alone, in their order."""
+
+        def at(rows: tuple | None) -> tuple | None:
+            return rows and tuple(rows[place] for place in places)
+
+        def moved(read: Callable | None) -> Callable | None:
+            return read and (lambda index: read(places[index]))
+
+        rows = ("boxes", "classes", "names", "sizes", "areas", "crowd_classes")
+        reads = ("read", "read_masks", "read_labels", "read_bytes")
+        changes = {name: at(getattr(self, name)) for name in rows}
+        return replace(self, **changes, **{name: moved(getattr(self, name)) for name in reads})
+
 
 class Source(Protocol):
     """Pictures with annotations, in splits.
