@@ -75,8 +75,10 @@ def load(
         max_pixels: the most that a picture file may have. One of more is a fault in the data: its header is
             read, and it is not decoded.
         cache: where pictures are kept once they are read and resized. "memory"; or a folder, in which other
-            data may be kept, too, and which several processes may share. None: in memory if they take no more
-            than 2 GB there, else nowhere.
+            data may be kept, too, and which several processes may share. What a changed picture leaves there
+            is written over, but nothing is ever removed: what other sizes or settings left is for you to
+            delete, with the folder, at any time. None: in memory if they take no more than 2 GB there, else
+            nowhere.
         start: the batch to begin with, counted from 0 over all epochs. Batches are those that an unbroken run
             has from there on, to the last bit. So the number of batches that were taken is all that a
             checkpoint needs to save of its data.
@@ -159,7 +161,7 @@ def load(
         memory += sum(map(len, pictures.classes)) * MASK_SIZE**2
     if cache not in (None, "memory"):
         depends = (__version__, spec, task, opened.info.classes, most, image_size, resize)
-        depends += (zoom, border_sigma, usual_zoom, seed)
+        depends += (zoom, border_sigma, usual_zoom, seed if getattr(opened, "is_drawn", False) else None)
         read = in_folder(read, cache, pictures, depends)
     elif cache == "memory" or memory <= _MEMORY:
         read = in_memory(read)

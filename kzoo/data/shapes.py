@@ -49,6 +49,8 @@ class Shapes:
         seed: another seed makes other pictures, 0 to 2**32 - 1.
     """
 
+    is_drawn = True
+
     def __init__(
         self,
         spec: str = "shapes",

@@ -35,6 +35,8 @@ class Settings:
     """What layers compute in; auto is bfloat16 where the machine has instructions for it."""
     seed: int = 0
     """Of weights, order and augmentation."""
+    cache: str | None = None
+    """Where pictures are kept once they are read: memory, or a folder; else in memory, if they fit there."""
     output: Path
     """Where settings, log, metrics, model and pictures go."""
     export: Path
@@ -55,6 +57,8 @@ class Settings:
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate={self.learning_rate!r}: a number of more than 0 is expected.")
         check_number("weight_decay", self.weight_decay, least=0)
+        if self.cache not in (None, "memory"):
+            check_directory(Path(self.cache).expanduser(), "cache")
         check_directory(self.output, "output")
         check_directory(self.export, "export")
 
@@ -77,7 +81,7 @@ class Settings:
             crop_size: height and width of the pictures to learn from, where it is another.
             **options: as for `kzoo.data.load`.
         """
-        options |= {"task": task, "batch_size": self.batch_size, "seed": self.seed}
+        options |= {"task": task, "batch_size": self.batch_size, "seed": self.seed, "cache": self.cache}
         sizes = (crop_size or image_size, image_size, image_size)
         train, validation, test = (
             load(self.data, split=split, augment=augment, image_size=size, **options)
