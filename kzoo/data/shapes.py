@@ -101,6 +101,7 @@ class Shapes:
             read=read,
             read_masks=read_masks,
             read_labels=read_labels if self._pixels else None,
+            label_state=(lambda index: "drawn") if self._pixels else None,
         )
 
 

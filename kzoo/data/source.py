@@ -66,8 +66,8 @@ class Split:
         areas: for each picture float32 [n], the areas in own pixels that the annotations tell, if they do.
         read_bytes: index -> the bytes of a picture's file, where it lies within another one, as in TFDS sets;
             None where there are only pixels.
-        label_state: index -> what tells that what `read_labels` reads is as it was, where that takes less
-            than to read it.
+        label_state: index -> what tells, beside boxes and classes, that what `read_labels` reads is as it
+            was, where that takes less than to read it.
     """
 
     name: str

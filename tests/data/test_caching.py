@@ -1,3 +1,4 @@
+import json
 import os
 import threading
 from dataclasses import replace
@@ -242,3 +243,25 @@ def test_what_is_drawn_is_kept_seed_by_seed(tmp_path):
     first = images(1)
     assert (images(2) != first).any() and len(files(tmp_path / "cache")) == 8
     np.testing.assert_array_equal(images(1), first)
+
+
+def test_labels_of_other_masks_are_read_anew(tmp_path):
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (8, 6)).save(tmp_path / "train" / "a.png")
+
+    def labels(right):
+        polygon = [0, 0, right, 0, right, 6, 0, 6]
+        row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 8, 6], "segmentation": [polygon]}
+        content = {
+            "images": [{"id": 1, "file_name": "a.png", "height": 6, "width": 8}],
+            "categories": [{"id": 1, "name": "cat"}],
+            "annotations": [row | {"area": 40, "iscrowd": 0}],
+        }
+        (tmp_path / "instances_train.json").write_text(json.dumps(content))
+        options = {"task": "segmentation", "shuffle": False, "cache": tmp_path / "cache"}
+        return next(iter(kzoo.data.load(f"coco:{tmp_path}", **options)))["classes"].numpy()[0]
+
+    for right in (8, 4, 8):
+        expected = np.repeat([np.arange(8) < right], 6, axis=0)
+        np.testing.assert_array_equal(labels(right), expected)
+    assert len(files(tmp_path / "cache")) == 1
