@@ -156,6 +156,8 @@ def evaluate(
     source = open_source(data, task=None if of_objects else task).info
     if of_objects and task not in source.tasks:
         task = "detection"
+    if not source.splits:  # of a TFDS set that is not there yet
+        source = open_source(data, task=task).info
     if trained.labels and not set(source.classes) <= set(trained.labels):
         raise ValueError(
             f"{data} has classes that {model} does not know: "

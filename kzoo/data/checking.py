@@ -75,7 +75,7 @@ def check(
     source = open_source(spec, task=task, classes=classes, max_pixels=max_pixels)
     if task is None:
         task = most_detailed(source.info.tasks)
-        if task in MASKED or not source.info.classes:  # of which nothing was read yet
+        if task in MASKED or not (source.info.classes and source.info.splits):  # nothing was read yet
             source = open_source(spec, task=task, classes=classes, max_pixels=max_pixels)
     found = _Found()
     opened = _open_splits(source, found)
