@@ -58,3 +58,16 @@ def test_crops_have_the_scale_of_whole_pictures_times_the_zoom(monkeypatch):
     assert train["augment"].zoom == (1.0, 3.0) and train["augment"].elastic == 3.0
     assert validation["augment"] is test["augment"] is False
     assert all(options["task"] == "segmentation" and options["border_sigma"] == 2.0 for options in loaded)
+
+
+def test_pictures_are_kept_where_it_is_told(monkeypatch, tmp_path):
+    loaded = []
+    monkeypatch.setattr(settings_module, "load", lambda spec, **options: loaded.append(options))
+    for cache in (None, "memory", str(tmp_path / "cache")):
+        settings = own_objects(cache=cache)
+        settings.check()
+        settings.load()
+        assert [options["cache"] for options in loaded[-3:]] == [cache] * 3
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cache=.*file' is a file"):
+        own_objects(cache=str(tmp_path / "file")).check()
