@@ -21,7 +21,7 @@ from kzoo.training.progress import Progress
 from kzoo.training.run_folder import CHECKPOINTS
 from kzoo.training.saving import Saving
 from kzoo.training.settings import Settings
-from kzoo.training.strategy import is_chief
+from kzoo.workers import is_chief
 
 
 def train(

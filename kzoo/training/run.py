@@ -28,8 +28,8 @@ from kzoo.training.checkpoints import Checkpoint, whole_or_not
 from kzoo.training.position import Position
 from kzoo.training.run_folder import write_json
 from kzoo.training.settings import Settings
-from kzoo.training.strategy import is_chief
 from kzoo.training.summary import files, next_steps, reached
+from kzoo.workers import is_chief
 
 SHOWN = 8  # pictures in predictions.png
 

@@ -10,7 +10,7 @@ from kzoo.training.divergence import Divergence
 from kzoo.training.interrupts import Requests, Stopped
 from kzoo.training.model_state import state_of
 from kzoo.training.position import Position
-from kzoo.training.strategy import is_chief, several_workers
+from kzoo.workers import is_chief, several_workers
 
 _LOOK = 1.0  # seconds from one look at what other workers want to the next
 _SAVE, _STOP = 1, 2
