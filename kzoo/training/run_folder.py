@@ -40,16 +40,14 @@ def find_checkpoint(settings: Settings, used: Mapping[str, object]) -> Checkpoin
         ValueError: an earlier one was stopped there that had other settings, or none of its checkpoints
             can be read.
     """
-    checkpoints = Checkpoints(settings.output / CHECKPOINTS)
-    if not settings.resume:
-        return None
-    if any(checkpoints.directory.glob("*.npz")):
-        check_agreement(settings, used)
-    return checkpoints.latest()
+    check_folder(settings, used)
+    return Checkpoints(settings.output / CHECKPOINTS).latest() if settings.resume else None
 
 
-def check_agreement(settings: Settings, used: Mapping[str, object]) -> None:
-    """Raises a `ValueError` if the run that was stopped in the folder had other settings; tells which."""
+def check_folder(settings: Settings, used: Mapping[str, object]) -> None:
+    """Raises a `ValueError` if a run was stopped in the folder that had other settings; tells which."""
+    if not settings.resume or not any((settings.output / CHECKPOINTS).glob("*.npz")):
+        return
     path = settings.output / "settings.json"
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
