@@ -42,7 +42,7 @@ def find_checkpoint(settings: Settings, used: Mapping[str, object]) -> Checkpoin
     checkpoints = Checkpoints(settings.output / CHECKPOINTS)
     if not settings.resume:
         return None
-    if any(checkpoints.directory.glob("*.npz")):
+    if checkpoints.paths():
         check_agreement(settings, used)
     return checkpoints.latest()
 
@@ -77,9 +77,7 @@ def begin(settings: Settings, used: Mapping[str, object]) -> None:
         keeping.mkdir(exist_ok=True)
     for name in FILES:
         path = directory / name
-        if (
-            not keeping.exists()
-        ):  # of a run that was stopped: the model of the one before it stays where it is
+        if not keeping.exists():  # of a run that was stopped: what is in `previous` stays there
             path.unlink(missing_ok=True)
         elif path.exists():
             path.replace(keeping / name)
