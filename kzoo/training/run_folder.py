@@ -46,7 +46,7 @@ def find_checkpoint(settings: Settings, used: Mapping[str, object]) -> Checkpoin
 
 def check_folder(settings: Settings, used: Mapping[str, object]) -> None:
     """Raises a `ValueError` if a run was stopped in the folder that had other settings; tells which."""
-    if not settings.resume or not any((settings.output / CHECKPOINTS).glob("*.npz")):
+    if not settings.resume or not Checkpoints(settings.output / CHECKPOINTS).paths():
         return
     path = settings.output / "settings.json"
     try:
@@ -78,7 +78,7 @@ def begin(settings: Settings, used: Mapping[str, object]) -> None:
         keeping.mkdir(exist_ok=True)
     for name in FILES:
         path = directory / name
-        if not keeping.exists():  # of a run that was stopped: the model before it stays where it is
+        if not keeping.exists():  # of a run that was stopped: what is in `previous` stays there
             path.unlink(missing_ok=True)
         elif path.exists():
             path.replace(keeping / name)
