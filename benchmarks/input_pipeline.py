@@ -3,13 +3,15 @@
     python benchmarks/input_pipeline.py --data voc:/data/bccd
 
 Detection at one size and in batches: a flip, a change of scale with a crop, colours, boxes. Once as they
-come from the files, and once more in later epochs, when all keep in memory what the first one read. Keras's
-and keras-cv's layers run in `tf.data`, on single pictures, behind `tf.io.decode_jpeg`. torchvision is asked
-by `input_pipeline_torchvision.py`, in its own environment. Prints Markdown tables.
+come from the files, and once more in later epochs, when all keep in memory what the first one read; the zoo
+also where a folder keeps it. Keras's and keras-cv's layers run in `tf.data`, on single pictures, behind
+`tf.io.decode_jpeg`. torchvision is asked by `input_pipeline_torchvision.py`, in its own environment. Prints
+Markdown tables.
 """
 
 import os
 import subprocess
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -122,9 +124,10 @@ def of_layers(split: Split, settings: Settings, change: Callable) -> tf.data.Dat
 
     def read(path, boxes, labels):
         picture = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
-        picture.set_shape([*split.sizes[0], 3])
+        picture.set_shape([*common, 3])
         return {"images": picture, "bounding_boxes": {"boxes": boxes, labels_name: labels}}
 
+    common = split.sizes[0] if len(set(split.sizes)) == 1 else (None, None)
     labels_name = "classes" if change is keras_cv_layers else "labels"
     dataset = tf.data.Dataset.from_tensor_slices((list(split.names), boxes, classes))
     dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE).cache()
@@ -220,6 +223,9 @@ def main(settings: Settings) -> None:
         rows[f"torchvision, {settings.workers} workers"] = first, later
     rows["keras-cv's layers"] = epochs_of(of_layers(split, settings, keras_cv_layers), count, settings)
     rows["Keras's layers"] = epochs_of(of_layers(split, settings, keras_layers), count, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        in_folder = kzoo.data.load(settings.data, cache=folder, **options)
+        rows["kzoo, cache=DIR"] = epochs_of(in_folder, count, settings)
     rows["kzoo, once more"] = epochs_of(kzoo.data.load(settings.data, **options), count, settings)
     print("| pictures a second | first epoch | later epochs |\n|---|---:|---:|")
     for name, (first, later) in rows.items():

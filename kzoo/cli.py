@@ -195,7 +195,11 @@ def _measured_on(data: str, task: str) -> tuple["Info", str]:
 
     of_objects = task in ("box_regression", "instance_segmentation")
     source = open_source(data, task=None if of_objects else task).info
-    return source, "detection" if of_objects and task not in source.tasks else task
+    if of_objects and task not in source.tasks:
+        task = "detection"
+    if not source.splits:  # of a TFDS set that is not there yet
+        source = open_source(data, task=task).info
+    return source, task
 
 
 def _measured_split(source: "Info") -> str:

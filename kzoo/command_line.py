@@ -47,7 +47,8 @@ def errors_told(program: str, status: int = 1) -> Iterator[None]:
         status: the exit status after an error.
 
     Raises:
-        SystemExit: in place of a ValueError or an OSError; with 128 and its number after a signal.
+        SystemExit: in place of a ValueError or an OSError; with 128 and its number after a signal. After a
+            `kzoo.workers.WorkerLost` the process ends at once, with the status that it has.
     """
     try:
         with warnings.catch_warnings():
@@ -61,6 +62,10 @@ def errors_told(program: str, status: int = 1) -> Iterator[None]:
     except BrokenPipeError:  # nobody reads on, as with `kzoo list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
+        if hasattr(error, "exit_status"):  # a worker is gone: what waits for it would still wait at the end
+            print(printable(f"{program}: {error}", sys.stderr.encoding), file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            os._exit(error.exit_status)
         message = _message_for_people(error)
         if message is None:
             raise

@@ -29,16 +29,17 @@ MaxPixels = Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=
 def info(spec: Spec) -> None:
     """Tells what data holds: its splits with their numbers of pictures, its tasks and its classes.
 
-    Nothing but the annotations is read; `kzoo data check` reads everything.
+    Nothing but the annotations is read, and nothing downloaded; `kzoo data check` reads everything.
 
     Args:
         spec: the data: shapes, voc:DIR, coco:DIR, yolo:DIR, csv:FILE, folder:DIR or tfds:NAME.
     """
     there = kzoo.data.info(spec)
+    classes = f"{len(there.classes)} classes" if len(there.classes) > 1 else "1 class"
     rows = {
-        "splits": [f"{name} ({count:,})" for name, count in there.splits.items()],
+        "splits": [f"{name} ({count:,})" for name, count in there.splits.items()] or ["not known"],
         "tasks": there.tasks,
-        f"{len(there.classes)} classes" if len(there.classes) != 1 else "1 class": there.classes,
+        classes if there.classes else "classes": there.classes or ["not known"],
     }
     width = max(map(len, rows))
     lines = [f"{name:<{width}}  {', '.join(values)}" for name, values in rows.items()]

@@ -7,7 +7,9 @@ import tensorflow as tf
 
 from kzoo.batches import check_data, check_pictures
 from kzoo.data.faults import as_data_errors
+from kzoo.distributed import Replicated, Steps, parted
 from kzoo.options import plain
+from kzoo.workers import as_worker_lost
 
 if TYPE_CHECKING:
     from kzoo.weights.fit import Fitted
@@ -16,7 +18,7 @@ _OWN = ("zoo_name", "zoo_options", "least_size")  # what a saved model tells bey
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class ZooModel(keras.Model):
+class ZooModel(Replicated):
     """A functional model that is trained and asked through the same graph.
 
     Made like any functional model, `ZooModel(inputs, outputs)`, where the inputs are a dict of `images` and
@@ -33,9 +35,8 @@ class ZooModel(keras.Model):
     Options that are sequences are tuples. `fitted` tells, where a model began with weights, what became of
     them; it is not saved. `least_size` is the least height and width of pictures, in pixels.
 
-    Training on several workers (`MultiWorkerMirroredStrategy`) is not supported yet. Keras's own `fit` fails
-    there in two methods of its TensorFlow trainer, `_maybe_symbolic_build` and `_make_function`; what takes
-    their place belongs in this class.
+    Built and compiled under `strategy.scope()` of `kzoo.training.strategy` it learns on several devices or
+    workers. Of several workers all run `fit` and `evaluate`, together; `predict` answers on its own worker.
     """
 
     zoo_name: str | None = None
@@ -66,25 +67,26 @@ class ZooModel(keras.Model):
             ValueError: a target is missing, pictures have another shape than the model takes, or a dataset of
                 `kzoo.data.load` has another number of classes.
             DataError: a file that a dataset of `kzoo.data.load` reads broke meanwhile. Names the file.
+            WorkerLost: another worker is gone.
         """
         for argument, data in (("x", x), ("validation_data", kwargs.get("validation_data"))):
             check_data(self, argument, data, targets=True)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # the dataset's own matter; Keras would only warn of it
-        several = self._distribute_strategy is not None or kwargs.get("steps_per_epoch") is not None
-        if several and hasattr(x, "passes"):
-            x = _in_one_go(x, kwargs)
         if hasattr(kwargs.get("validation_data"), "passes"):
-            kwargs["validation_data"] = _looked_at(kwargs["validation_data"])
-        with as_data_errors():
+            validation = self._to_measure(kwargs["validation_data"], kwargs, "validation_steps")
+            kwargs["validation_data"] = validation
+        x = self._to_learn_from(x, kwargs)
+        with as_data_errors(), as_worker_lost(self.distribute_strategy):
             return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
         """Evaluates as `keras.Model.evaluate` does; raises as `fit` does."""
         check_data(self, "x", x, targets=True)
         if hasattr(x, "passes"):
-            x = _looked_at(x)
-        with as_data_errors():
+            x = self._to_measure(x, kwargs, "steps")
+        _call_back(kwargs, Steps(test_steps=kwargs.get("steps")), self)
+        with as_data_errors(), as_worker_lost(self.distribute_strategy):
             return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
@@ -107,6 +109,31 @@ class ZooModel(keras.Model):
         """Answers for pictures alone: with their targets the model would not decode what it finds."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return super().predict_step((_pictures(x),))
+
+    def _to_learn_from(self, dataset, options):
+        """A dataset of `kzoo.data.load` as one sequence of all epochs, and `fit`'s options for it.
+
+        Under a strategy Keras reads ahead in iterations that it does not train on; those would move the
+        epochs. With `steps_per_epoch` it takes more or less of an iteration than there is.
+        """
+        passes, steps = getattr(dataset, "passes", None), options.get("steps_per_epoch")
+        if passes is not None and (self._distribute_strategy is not None or steps is not None):
+            steps = options["steps_per_epoch"] = len(dataset) if steps is None else steps
+            dataset = dataset.without_end(passes.next)
+        else:
+            passes = None
+        _call_back(options, Steps(steps, options.get("validation_steps"), passes), self)
+        return parted(dataset, self.distribute_strategy)
+
+    def _to_measure(self, dataset, options, steps):
+        """An epoch of a dataset of `kzoo.data.load` that moves nothing: what learns goes on where it was."""
+        unending = dataset.without_end(dataset.passes.next)
+        parts = parted(unending, self.distribute_strategy)
+        if parts is unending:
+            return unending.take(len(dataset))
+        if options.get(steps) is None:
+            options[steps] = len(dataset)
+        return parts
 
     @property
     def num_classes(self) -> int | None:
@@ -136,25 +163,14 @@ def check_precision() -> None:
         )
 
 
-def _in_one_go(dataset, options):
-    """A dataset of `kzoo.data.load` as one sequence of all epochs, and `fit`'s options for it.
-
-    Under a strategy Keras reads ahead in iterations that it does not train on; those would move the epochs.
-    With `steps_per_epoch` it takes more or less of an iteration than there is.
-    """
-    if options.get("steps_per_epoch") is None:
-        options["steps_per_epoch"] = len(dataset)
-    passes, steps = dataset.passes, options["steps_per_epoch"]
-    told = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: passes.go_to(passes.next + steps))
+def _call_back(options, steps, model):
+    """Adds what counts steps to the callbacks among the options of `fit` or `evaluate`."""
     callbacks = options.get("callbacks") or []
     if not isinstance(callbacks, keras.callbacks.CallbackList):
-        options["callbacks"] = [*(callbacks if isinstance(callbacks, list | tuple) else [callbacks]), told]
-    return dataset.without_end(passes.next)
-
-
-def _looked_at(dataset):
-    """An epoch of a dataset of `kzoo.data.load` that moves nothing: what learns goes on where it was."""
-    return dataset.without_end(dataset.passes.next).take(len(dataset))
+        options["callbacks"] = [*(callbacks if isinstance(callbacks, list | tuple) else [callbacks]), steps]
+    elif not any(isinstance(callback, Steps) for callback in callbacks.callbacks):  # `fit` hands over its own
+        steps.set_model(model)
+        callbacks.append(steps)
 
 
 def _pictures(x):

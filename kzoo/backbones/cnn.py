@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from kzoo.layers.batch_norm import BatchNorm
 from kzoo.layers.convolution import convolution
 
 KERNELS = (6, 5, 2, 3)
@@ -43,6 +44,6 @@ def cnn(
         x
     )
     if normalization == "batch":
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="cnn_dense_bn")(x)
+        x = BatchNorm(name="cnn_dense_bn")(x)
     x = layers.ReLU(name="cnn_dense_relu")(x)
     return layers.Dropout(2 * dropout, name="cnn_dropout_dense")(x)

@@ -27,7 +27,8 @@ def info(spec: str) -> Info:
         spec: "shapes", "shapes:N", "voc:DIR", "coco:DIR", "coco:INSTANCES.json,IMAGE_DIR", "yolo:DIR",
             "yolo:FILE.yaml", "folder:DIR",
             "folder:DIR,image=NAME,label=NAME,values=VALUE:CLASS+VALUE:CLASS",
-            "csv:FILE", "csv:FILE,image=COLUMN,class=COLUMN,box=A+B+C+D,format=xyxy,split=COLUMN" (or xywh),
+            "csv:FILE", "csv:FILE,image=COLUMN,class=COLUMN,box=A+B+C+D,format=xyxy,split=COLUMN" (or
+            xywh, or cxcywh),
             "tfds:NAME", "tfds:NAME,data_dir=DIR" or "tfds:DIR".
 
     Raises:

@@ -34,6 +34,7 @@ from kzoo.data.paths import read_path
 from kzoo.data.pictures import MAX_PIXELS, open_picture, open_stored, turn_left
 from kzoo.data.progress import progress_bar
 from kzoo.data.sources import Source, Split, open_source, open_split
+from kzoo.data.sources.damage import without_damaged
 from kzoo.data.sources.pairs import IGNORED
 from kzoo.data.sources.tfds_features import AREA, COUNTS, IMAGE, LABEL, PIXELS
 from kzoo.data.sources.tfds_features import CROWD as IS_CROWD
@@ -93,10 +94,10 @@ def convert(
     source = open_source(spec, task=task, classes=classes, max_pixels=max_pixels)
     if splits is not None:
         _check_splits(spec, splits)
-        opened = {new: open_split(source, text, strict=strict) for new, text in splits.items()}
+        opened = {new: _open(source, text, strict) for new, text in splits.items()}
     else:
         there = [name for name, count in source.info.splits.items() if count]
-        opened = {name: open_split(source, name, strict=strict) for name in there}
+        opened = {name: _open(source, name, strict) for name in there}
         opened = _without_unions(spec, opened)
         _check_splits(spec, opened)
     features, example = _layout(source, task, opened)
@@ -119,6 +120,12 @@ def convert(
         )
         builder.download_and_prepare(download_dir=empty)
     return Path(builder.data_dir)
+
+
+def _open(source: Source, text: str, strict: bool) -> Split:
+    """A split; with `strict` its files are looked all through, for they are copied as they are."""
+    split = open_split(source, text, strict=strict)
+    return without_damaged(split, f'{source.info.spec}, split "{text}"', strict=True) if strict else split
 
 
 class _Builder(tfds.dataset_builders.AdhocBuilder, skip_registration=True):

@@ -1,18 +1,24 @@
-"""Batch normalisation by TensorFlow's fused kernel."""
+"""Batch normalisation by TensorFlow's fused kernel, of all replicas together."""
 
 import keras
 import tensorflow as tf
 
+from kzoo import replicas
+
+PIXELS = (0, 1, 2)  # the axes of [B, H, W, C] that statistics are taken over
+
 
 @keras.saving.register_keras_serializable("kzoo")
 class BatchNorm(keras.layers.BatchNormalization):
-    """Batch normalisation (Ioffe and Szegedy 2015) over the channels of `[B, H, W, C]`, in one fused kernel.
+    """Batch normalisation (Ioffe and Szegedy 2015) over the channels of `[B, H, W, C]` or `[B, C]`, fused.
 
     The weights and what they mean are those of `keras.layers.BatchNormalization`, which computes the same in
-    half a dozen passes over the features. One thing differs: the moving variance takes a batch's unbiased
+    half a dozen passes over the features. Two things differ. The moving variance takes a batch's unbiased
     estimate, N / (N - 1) times its variance for N pixels, as PyTorch's does and the fused kernel of Keras 2
-    did; the outputs in training are normalised by the plain variance. With `synchronized=True` the statistics
-    are shared by all replicas and Keras's own computation is used.
+    did; the outputs in training are normalised by the plain variance. And under a `tf.distribute.Strategy`
+    with several replicas the batch is the global one: the replicas share their statistics, as PyTorch's
+    SyncBatchNorm does, each counting by its pixels, of which it may have none. `synchronized`, by which
+    Keras's layer is asked for that, changes nothing here.
 
     Args:
         momentum: share of the old moving statistics that a step keeps; 0.9 is PyTorch's default of 0.1.
@@ -29,21 +35,103 @@ class BatchNorm(keras.layers.BatchNormalization):
             )
 
     def call(self, inputs, training=None, mask=None):
-        if self.synchronized:
-            return super().call(inputs, training=training, mask=mask)
-        learning = bool(training) and self.trainable
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=tf.convert_to_tensor(self.gamma, tf.float32),
-            offset=tf.convert_to_tensor(self.beta, tf.float32),
-            mean=tf.zeros((0,)) if learning else tf.convert_to_tensor(self.moving_mean),
-            variance=tf.zeros((0,)) if learning else tf.convert_to_tensor(self.moving_variance),
-            epsilon=self.epsilon,
-            is_training=learning,
-        )
-        if learning:
-            self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1.0 - self.momentum))
-            self.moving_variance.assign(
-                self.moving_variance * self.momentum + variance * (1.0 - self.momentum)
+        if inputs.shape.rank == 2:
+            return self.call(inputs[:, None, None], training)[:, 0, 0]
+        scale = tf.convert_to_tensor(self.gamma, tf.float32)
+        offset = tf.convert_to_tensor(self.beta, tf.float32)
+        if not (training and self.trainable):
+            statistics = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+            return _normalized(inputs, scale, offset, *statistics, self.epsilon)
+        if replicas.together() is None:
+            outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=inputs,
+                scale=scale,
+                offset=offset,
+                mean=tf.zeros((0,)),
+                variance=tf.zeros((0,)),
+                epsilon=self.epsilon,
+                is_training=True,
             )
+        else:
+            outputs, mean, variance = normalized_together(inputs, scale, offset, self.epsilon)
+        self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1.0 - self.momentum))
+        self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1.0 - self.momentum))
         return outputs
+
+
+def normalized_together(
+    features: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Features normalised by the statistics that the pixels of all replicas have.
+
+    One exchange of numbers forwards and one backwards, each of a few for each channel.
+
+    Args:
+        features: `[B, H, W, C]`; B may differ between replicas, and be 0.
+        scale: float32 `[C]`, gamma.
+        offset: float32 `[C]`, beta.
+        epsilon: added to the variance.
+
+    Returns:
+        The features, and the mean and the unbiased variance of all pixels, float32 `[C]` each, the same in
+        all replicas. Gradients flow through the features alone.
+    """
+
+    @tf.custom_gradient
+    def normalized(features, scale, offset):
+        mean, variance, pixels = _moments_of_all(features)
+        outputs = _normalized(features, scale, offset, mean, variance, epsilon)
+
+        def gradients(upstream, *_):
+            # As of constant statistics: for scale and offset that is all, of this replica's pixels.
+            direct, of_scale, of_offset, *_ = tf.raw_ops.FusedBatchNormGradV3(
+                y_backprop=upstream,
+                x=features,
+                scale=scale,
+                reserve_space_1=mean,
+                reserve_space_2=variance,
+                reserve_space_3=tf.zeros((0,)),
+                epsilon=epsilon,
+                is_training=False,
+            )
+            # The statistics move with every pixel of every replica.
+            by_scale, by_offset = tf.unstack(replicas.sum_over_replicas(tf.stack([of_scale, of_offset])))
+            sharpness = tf.math.rsqrt(variance + epsilon)
+            slope = scale * tf.square(sharpness) * by_scale / pixels
+            level = scale * sharpness * by_offset / pixels
+            indirect = (tf.cast(features, tf.float32) - mean) * slope + level
+            return direct - tf.cast(indirect, features.dtype), of_scale, of_offset
+
+        unbiased = variance * pixels / tf.maximum(pixels - 1.0, 1.0)
+        return (outputs, mean, unbiased), gradients
+
+    return normalized(features, scale, offset)
+
+
+def _normalized(features, scale, offset, mean, variance, epsilon):
+    """Features `[B, H, W, C]` normalised by given statistics."""
+    return tf.raw_ops.FusedBatchNormV3(
+        x=features,
+        scale=scale,
+        offset=offset,
+        mean=mean,
+        variance=variance,
+        epsilon=epsilon,
+        is_training=False,
+    )[0]
+
+
+def _moments_of_all(features):
+    """Mean and variance, `[C]` each, and the number of the pixels of all replicas, at least 1, in float32."""
+    features = tf.cast(features, tf.float32)
+    pixels = tf.cast(tf.reduce_prod(tf.shape(features)[:3]), tf.float32)
+    mean = tf.math.divide_no_nan(tf.reduce_sum(features, PIXELS), pixels)
+    spread = tf.reduce_sum(tf.math.squared_difference(features, mean), PIXELS)
+    # Around each replica's own mean: sums of squares would lose what is small beside it.
+    means, spreads, counts = tf.unstack(
+        replicas.of_all_replicas(tf.stack([mean, spread, tf.fill(tf.shape(mean), pixels)])), axis=1
+    )  # [R, C] each
+    total = tf.maximum(tf.reduce_sum(counts, axis=0), 1.0)
+    mean = tf.reduce_sum(counts * means, axis=0) / total
+    spread = tf.reduce_sum(spreads + counts * tf.math.squared_difference(means, mean), axis=0)
+    return mean, spread / total, total

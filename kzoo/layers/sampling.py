@@ -42,7 +42,11 @@ def sample(
 
 
 class _Sampler(keras.layers.Layer):
-    """A layer that draws at random: anew in each training step, always the same when it is only measured."""
+    """A layer that draws at random: anew in each training step, always the same when it is only measured.
+
+    What is drawn in a picture depends on its objects and on the step, and not on its place in the batch: it
+    is the same on one device and on the replica that the picture happens to come to.
+    """
 
     def __init__(self, count: int, positive_share: float, **kwargs):
         kwargs["dtype"] = "float32"
@@ -52,9 +56,19 @@ class _Sampler(keras.layers.Layer):
         self.positive_share = positive_share
         self.seed_generator = keras.random.SeedGenerator()
 
-    def drawn(self, matches: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def drawn(self, matches: tf.Tensor, objects: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """A `sample` of matches `[B, A]` in pictures whose objects are told by int64 `[B, ...]`."""
         seed = tf.cast(self.seed_generator.next(), tf.int32) if training else tf.zeros(2, tf.int32)
-        random = tf.random.stateless_uniform(tf.shape(matches), seed)
+
+        def of_one_picture(told):
+            # A sum that padding leaves alone, as it is zeros; and numbers that begin alike, however many.
+            places = tf.reshape(tf.range(1, tf.size(told, tf.int64) + 1), tf.shape(told))
+            own_seed = tf.random.experimental.stateless_fold_in(seed, tf.reduce_sum(told * places))
+            return tf.random.stateless_uniform(tf.shape(matches)[1:], own_seed)
+
+        # One more: map_fn cannot stack no results, and a replica may get no picture.
+        objects = tf.pad(objects, [[0, 1]] + [[0, 0]] * (objects.shape.rank - 1))
+        random = tf.map_fn(of_one_picture, objects, fn_output_signature=tf.TensorSpec((None,)))[:-1]
         return sample(matches, self.count, self.positive_share, random)
 
     def get_config(self):
@@ -78,7 +92,7 @@ class SampleAnchors(_Sampler):
         super().__init__(count, positive_share, **kwargs)
 
     def call(self, matches, training=None):
-        indices, drawn = self.drawn(matches, bool(training))
+        indices, drawn = self.drawn(matches, tf.cast(matches + 1, tf.int64), bool(training))
         shape = tf.shape(matches)
         picture = tf.broadcast_to(tf.range(shape[0])[:, None], tf.shape(indices))
         place = tf.boolean_mask(tf.stack([picture, indices], axis=-1), drawn)  # [S, 2]
@@ -119,7 +133,8 @@ class SampleRegions(_Sampler):
         objects = tf.where(classes[..., None] >= 0, tf.cast(boxes, tf.float32), 0.0)
         candidates = tf.concat([proposals, objects], axis=1)  # [B, K + G, 4]
         matches = match(candidates, boxes, classes, REGION_IOU, REGION_IOU, match_best=False)
-        indices, drawn = self.drawn(matches, bool(training))
+        told = tf.cast(tf.bitcast(objects, tf.int32), tf.int64)
+        indices, drawn = self.drawn(matches, told, bool(training))
         return tf.where(drawn[..., None], tf.gather(candidates, indices, batch_dims=1), 0.0)
 
     def compute_output_spec(self, proposals, boxes=None, classes=None, training=None):

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from kzoo.losses.loss_layer import LossLayer
+from kzoo.replicas import mean_over_replicas
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -36,7 +37,8 @@ class ClassificationLoss(LossLayer):
                 targets = tf.one_hot(classes, num_classes)
             targets = targets * (1.0 - self.label_smoothing) + self.label_smoothing / num_classes
             loss = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-            loss = tf.math.divide_no_nan(tf.reduce_sum(known * loss), tf.reduce_sum(known))
+            number = mean_over_replicas(tf.reduce_sum(known))
+            loss = tf.math.divide_no_nan(tf.reduce_sum(known * loss), number)
             self.add_named_loss(loss, tf.shape(logits)[0])
             right = tf.argmax(logits, axis=-1, output_type=tf.int32) == classes
             self.accuracy.update_state(tf.cast(right, tf.float32), sample_weight=known)

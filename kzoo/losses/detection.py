@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from kzoo import replicas
 from kzoo.checks import check_choice
 from kzoo.layers import boxes as box
 from kzoo.layers.matching import IGNORED
@@ -15,8 +16,12 @@ BOX_LOSSES = ("smooth_l1", "l1", "giou")
 
 
 def count_of(chosen: tf.Tensor) -> tf.Tensor:
-    """How many are true, as float32 and never below one: what a sum of losses is divided by."""
-    return tf.maximum(tf.reduce_sum(tf.cast(chosen, tf.float32)), 1.0)
+    """How many are true, as float32: what a sum of losses is divided by.
+
+    It is the mean over the replicas, and never below one in all of them together.
+    """
+    number = replicas.mean_over_replicas(tf.reduce_sum(tf.cast(chosen, tf.float32)))
+    return tf.maximum(number, 1.0 / replicas.count())
 
 
 def matched_classes(matches: tf.Tensor, classes: tf.Tensor, num_classes: int) -> tf.Tensor:

@@ -3,12 +3,28 @@
 import keras
 import tensorflow as tf
 
+from kzoo.replicas import mean_over_replicas
+
+
+class MeanLoss(keras.metrics.Mean):
+    """The mean of a loss over pictures, where each replica's loss stands for as many pictures as any other's.
+
+    What a replica has of a loss is its part of the global batch's sum, over the mean of what the replicas
+    divide by: the mean over the replicas, not over their pictures, is the loss of the global batch.
+    """
+
+    def update_state(self, loss: tf.Tensor, sample_weight: tf.Tensor) -> None:
+        """Takes the loss of a replica in which there are `sample_weight` pictures."""
+        super().update_state(loss, sample_weight=mean_over_replicas(tf.cast(sample_weight, tf.float32)))
+
 
 class LossLayer(keras.layers.Layer):
     """A layer that adds its loss to the model's, and shows it under the layer's name.
 
     Subclasses compute in float32 whatever the precision policy, call `add_named_loss` where there are
-    targets, and return their first input as it came.
+    targets, and return their first input as it came. Their loss is a sum over what this replica has, divided
+    by the `kzoo.replicas.mean_over_replicas` of a number: Keras takes the replicas' mean, which then is what
+    one device would make of the global batch.
 
     Args:
         weight: how much the loss counts in the total.
@@ -18,10 +34,10 @@ class LossLayer(keras.layers.Layer):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.weight = weight
-        self.tracker = keras.metrics.Mean(name=self.name)
+        self.tracker = MeanLoss(name=self.name)
 
     def add_named_loss(self, loss: tf.Tensor, batch_size: tf.Tensor) -> None:
-        """Adds a scalar loss, the mean over `batch_size` pictures or what stands for it."""
+        """Adds a scalar loss, the mean over pictures or what stands for it; this replica has `batch_size`."""
         loss = self.weight * loss
         self.add_loss(loss)
         # Weighted as Keras weights the total, so that the named losses sum to it.

@@ -8,6 +8,7 @@ import tensorflow as tf
 from kzoo.checks import check_choice
 from kzoo.layers.pixels import centre
 from kzoo.losses.loss_layer import LossLayer
+from kzoo.replicas import mean_over_replicas
 
 SEGMENTATION_LOSSES = ("cross_entropy", "dice", "cross_entropy_dice", "focal")
 
@@ -26,9 +27,9 @@ def dice_loss(probabilities: tf.Tensor, targets: tf.Tensor, class_weights: tf.Te
     Returns:
         A scalar, 0 where no class is there.
     """
-    both = tf.reduce_sum(probabilities * targets, axis=0)
-    true = tf.reduce_sum(targets, axis=0)
-    dice = tf.math.divide_no_nan(2.0 * both, tf.reduce_sum(probabilities, axis=0) + true)
+    sums = [tf.reduce_sum(values, axis=0) for values in (probabilities * targets, probabilities, targets)]
+    both, told, true = tf.unstack(mean_over_replicas(tf.stack(sums)))  # [C] each
+    dice = tf.math.divide_no_nan(2.0 * both, told + true)
     counted = class_weights * tf.cast(true > 0.0, tf.float32)
     return tf.math.divide_no_nan(tf.reduce_sum(counted * (1.0 - dice)), tf.reduce_sum(counted))
 
@@ -100,7 +101,8 @@ class SegmentationLoss(LossLayer):
                     # -log(p), and not quite 0: the slope of (1 - p)^gamma is infinite there for gamma < 1.
                     each = tf.maximum(each, 1e-7)
                     each *= tf.pow(-tf.math.expm1(-each), self.focal_gamma)
-                loss += tf.math.divide_no_nan(tf.reduce_sum(weights * each), tf.reduce_sum(weights))
+                number = mean_over_replicas(tf.reduce_sum(weights))
+                loss += tf.math.divide_no_nan(tf.reduce_sum(weights * each), number)
             if "dice" in self.kind:
                 targets = counted[:, None] * tf.one_hot(labels, num_classes)
                 loss += dice_loss(counted[:, None] * tf.nn.softmax(flat), targets, class_weights)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from kzoo.layers.slots import to_numbers
 from kzoo.losses.loss_layer import LossLayer
+from kzoo.replicas import mean_over_replicas
 
 
 def in_slots(objects: tf.Tensor, slots: int, fill: float) -> tf.Tensor:
@@ -12,6 +13,12 @@ def in_slots(objects: tf.Tensor, slots: int, fill: float) -> tf.Tensor:
     objects = objects[:, :slots]
     free = [[0, 0], [0, slots - tf.shape(objects)[1]]] + [[0, 0]] * (objects.shape.rank - 2)
     return tf.pad(objects, free, constant_values=fill)
+
+
+def mean_of_pictures(loss: tf.Tensor) -> tf.Tensor:
+    """The mean over the pictures of all replicas, of which this one has `[B]`: a scalar that is its part."""
+    number = mean_over_replicas(tf.cast(tf.shape(loss)[0], tf.float32))
+    return tf.math.divide_no_nan(tf.reduce_sum(loss), number)
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -35,7 +42,7 @@ class SlotClassLoss(LossLayer):
                 labels = in_slots(classes, slots, -1)
             labels = tf.where(labels >= 0, labels, no_object)  # [B, N]
             loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-            self.add_named_loss(tf.reduce_mean(tf.reduce_sum(loss, axis=1)), tf.shape(logits)[0])
+            self.add_named_loss(mean_of_pictures(tf.reduce_sum(loss, axis=1)), tf.shape(logits)[0])
         return logits
 
     def compute_output_spec(self, logits, classes=None):
@@ -59,7 +66,7 @@ class SlotBoxLoss(LossLayer):
             true = to_numbers(in_slots(boxes, slots, 0.0), tf.shape(images)[1:3])
             there = in_slots(classes, slots, -1) >= 0
             error = tf.where(there[..., None], numbers - true, 0.0)  # [B, N, 4]
-            loss = tf.reduce_mean(tf.reduce_sum(tf.square(error), axis=(1, 2)))
+            loss = mean_of_pictures(tf.reduce_sum(tf.square(error), axis=(1, 2)))
             self.add_named_loss(loss, tf.shape(numbers)[0])
         return numbers
 

@@ -5,6 +5,7 @@ from kzoo.training.precision import prepare, set_precision
 from kzoo.training.run import Run
 from kzoo.training.schedule import CosineSchedule, StepSchedule
 from kzoo.training.settings import OwnObjects, OwnPictures, OwnPixels, Settings, Shapes
+from kzoo.training.strategy import strategy
 
 __all__ = [
     "CosineSchedule",
@@ -18,4 +19,5 @@ __all__ = [
     "adamw",
     "prepare",
     "set_precision",
+    "strategy",
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kzoo.training.strategy import several_workers
+from kzoo.workers import several_workers
 
 
 def of_all_workers(strategy: tf.distribute.Strategy, values: Sequence[float]) -> np.ndarray:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import keras
 
+from kzoo.training.checkpoints import whole_or_not
+
 
 class Best(keras.callbacks.Callback):
     """Saves the model after each epoch that is better than all before it. It belongs behind `Evaluation`.
@@ -33,9 +35,8 @@ class Best(keras.callbacks.Callback):
         reached = (logs or {}).get(self._figure, math.nan)
         if reached > self._best:
             self._best = reached
-            partial = self._path.with_name(f"{self._path.stem}.partial.keras")
-            self.model.save(partial, include_optimizer=False)
-            partial.replace(self._path)
+            with whole_or_not(self._path) as partial:
+                self.model.save(partial, include_optimizer=False)
 
 
 def _larger(one: float, other: float) -> float:

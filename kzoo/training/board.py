@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.tiles import Predict
-from kzoo.training.saving import Position
+from kzoo.training.position import Position
 from kzoo.visualize import draw_answer
 
 _PICTURES = 4

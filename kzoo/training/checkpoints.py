@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +48,9 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> Path:
-        """Saves one, and then takes away those beyond the latest.
+        """Saves one, and then takes away those beyond the latest, and those of later steps.
+
+        The latter are there where one was damaged and a run went on from the one before it.
 
         Args:
             step: how many steps were taken.
@@ -61,27 +63,38 @@ class Checkpoints:
         path = self.directory / f"step-{step:08d}.npz"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            with _whole_or_not(path) as partial:
-                _write(partial, arrays, facts | {"step": step})
+            with whole_or_not(path) as partial:
+                _write(partial, arrays, {**facts, "step": step, "arrays": len(arrays)})
         except OSError as error:
             before = self._paths()
             left = f"{before[0]} is whole, and training goes on from it" if before else "there is none before"
             raise OSError(f"{path}: not saved: {error.strerror or error}; {left}.") from error
+        for later in self._paths()[: self._paths().index(path)]:
+            later.unlink(missing_ok=True)
         self.prune(self.keep)
         return path
 
     def latest(self) -> Checkpoint | None:
-        """The latest one that can be read, None if there is none; a warning names those that cannot."""
-        for path in self._paths():
+        """The latest one that can be read, None if there is none; a warning names those that cannot.
+
+        Raises:
+            DamagedCheckpoint: there are some, and none can be read.
+        """
+        paths = self._paths()
+        for number, path in enumerate(paths, start=1):
             try:
                 return load(path)
             except DamagedCheckpoint as error:
+                if number == len(paths):
+                    raise DamagedCheckpoint(
+                        f"{error} None before it can be read; --no-resume begins anew."
+                    ) from None
                 warnings.warn(f"{error} The one before it is taken.", DataWarning, stacklevel=2)
         return None
 
     def prune(self, keep: int) -> None:
         """Takes away all but the latest `keep`, and what was left half written."""
-        for path in [*self._paths()[keep:], *self.directory.glob("*.partial")]:
+        for path in [*self._paths()[keep:], *self.directory.glob("step-*.partial.npz")]:
             path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
@@ -99,20 +112,21 @@ def load(path: Path) -> Checkpoint:
         DamagedCheckpoint: it is not whole. Names the file.
         OSError: it is not there, or may not be read.
     """
-    try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            facts = json.loads(archive.read(_FACTS))
-            arrays = {  # `read` looks at the sum, which reading an array piece by piece may not
-                name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(archive.read(name)))
-                for name in archive.namelist()
-                if name != _FACTS
-            }
-    except OSError:
-        raise
-    except Exception as error:  # on broken files zipfile and NumPy raise nearly anything
-        raise DamagedCheckpoint(f"{path}: a damaged checkpoint ({error}).") from None
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                facts = json.loads(archive.read(_FACTS))
+                arrays = {  # `read` looks at the sum, which reading an array piece by piece may not
+                    name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(archive.read(name)))
+                    for name in archive.namelist()
+                    if name != _FACTS
+                }
+        except Exception as error:  # on broken files zipfile and NumPy raise nearly anything, also OSError
+            raise DamagedCheckpoint(f"{path}: a damaged checkpoint ({error}).") from None
     if not isinstance(facts, dict) or not isinstance(facts.get("step"), int):
         raise DamagedCheckpoint(f"{path}: a damaged checkpoint (it does not tell its step).")
+    if facts.pop("arrays", None) != len(arrays):  # the list of what is in the file has no sum of its own
+        raise DamagedCheckpoint(f"{path}: a damaged checkpoint (not all arrays are found).")
     return Checkpoint(path, arrays, facts)
 
 
@@ -128,9 +142,9 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, obj
 
 
 @contextlib.contextmanager
-def _whole_or_not(path: Path):
-    """Another name to write under, which becomes the path's once all is written."""
-    partial = path.with_name(f"{path.name}.partial")
+def whole_or_not(path: Path) -> Iterator[Path]:
+    """Another name to write under, of the same ending, which becomes the path's once all is written."""
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
         yield partial
         os.replace(partial, path)

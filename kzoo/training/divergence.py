@@ -1,19 +1,22 @@
-"""Stops a run whose loss is no number any more, and tells of the very step."""
+"""Stops a run whose loss or weights are no numbers any more, and tells of the very step."""
 
 import math
 import threading
+from collections.abc import Mapping
 
 import keras
+import numpy as np
 
-from kzoo.training.saving import Position
+from kzoo.training.position import Position
 
 
 class Diverged(ValueError):
-    """A loss that is NaN or infinite: nothing is learned from there on.
+    """A loss, or a weight, that is NaN or infinite: nothing is learned from there on.
 
     Args:
         told: what to say.
-        step: the step, counted from 0: as many were taken before it.
+        step: the step, counted from 0: as many were taken before it. Of several steps in one execution the
+            first.
     """
 
     def __init__(self, told: str, step: int) -> None:
@@ -63,6 +66,29 @@ class Divergence(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._raise_if_broken()
 
+    def check(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Raises `Diverged` if a run is not to go on from here: a loss or a weight is broken.
+
+        Args:
+            weights: name -> array of those that learn.
+        """
+        step = self._position.step
+        with self._seen:
+            self._seen.wait_for(lambda: min(self._awaited, default=math.inf) >= step, timeout=10)
+        self._raise_if_broken()
+        broken = [name for name, array in weights.items() if not np.isfinite(array).all()]
+        if broken:
+            among = (
+                f"{len(broken)} of {len(weights)} weights, {broken[0]} among them, are no numbers any more"
+            )
+            step -= self.model.steps_per_execution
+            raise Diverged(f"{self._told(step)}: {among}, though its loss was one", step)
+
+    def _told(self, step: int) -> str:
+        """What people call the steps of an execution."""
+        last = step + self.model.steps_per_execution
+        return f"step {last:,}" if last == step + 1 else f"steps {step + 1:,} to {last:,}"
+
     def _raise_if_broken(self) -> None:
         with self._seen:
             if not self._broken:
@@ -71,4 +97,4 @@ class Divergence(keras.callbacks.Callback):
             self._seen.wait_for(lambda: min(self._awaited, default=math.inf) > min(self._broken), timeout=10)
             step, logs = min(self._broken.items())
         wrong = [f"{name} {value}" for name, value in logs.items() if not math.isfinite(value)]
-        raise Diverged(f"step {step + 1:,}: the loss is no number any more ({', '.join(wrong)})", step)
+        raise Diverged(f"{self._told(step)}: the loss is no number any more ({', '.join(wrong)})", step)

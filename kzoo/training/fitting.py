@@ -4,30 +4,31 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from kzoo.training.averages import with_averages
 from kzoo.training.board import Trace
 from kzoo.training.checkpoints import Checkpoint, Checkpoints
+from kzoo.training.diverged_batch import keep
 from kzoo.training.divergence import Diverged, Divergence
 from kzoo.training.interrupts import Requests
 from kzoo.training.model_state import restore
 from kzoo.training.pace import Pace
+from kzoo.training.position import Position
 from kzoo.training.progress import Progress
 from kzoo.training.run_folder import CHECKPOINTS
-from kzoo.training.saving import Position, Saving
+from kzoo.training.saving import Saving
 from kzoo.training.settings import Settings
-from kzoo.training.strategy import is_chief
+from kzoo.workers import is_chief
 
 
 def train(
     model: keras.Model,
     batches: tf.data.Dataset,
     validation: tf.data.Dataset,
+    classes: Sequence[str],
     settings: Settings,
     saved: Checkpoint | None,
     watching: Callable[[Position], Sequence[keras.callbacks.Callback]],
@@ -39,6 +40,7 @@ def train(
         model: compiled.
         batches: to learn from.
         validation: batches to watch the losses by.
+        classes: the names of the classes.
         settings: of the run.
         saved: what to go on from; None is the beginning.
         watching: of the place where the run stands gives what is done at the end of each epoch; it is done
@@ -49,7 +51,7 @@ def train(
         Where the run stands.
 
     Raises:
-        Diverged: the loss is no number any more.
+        Diverged: the loss, or a weight, is no number any more.
         Stopped: somebody asked to stop; all is saved.
         OSError: a checkpoint could not be written.
         ValueError: the checkpoint is that of another model.
@@ -62,14 +64,22 @@ def train(
     schedule = settings.make_schedule(steps_per_epoch)
     schedule.begin_at(position.step, position.seconds)
     checkpoints = Checkpoints(settings.output / CHECKPOINTS)
-    saving = Saving(checkpoints, position, requests, settings.checkpoint_minutes, settings.checkpoint_steps)
+    divergence = Divergence(position)
+    saving = Saving(
+        checkpoints,
+        position,
+        divergence,
+        requests,
+        settings.checkpoint_minutes,
+        settings.checkpoint_steps,
+    )
     chief = is_chief(model.distribute_strategy)
     epochs = settings.epochs if settings.minutes is None else None
     pace = Pace(position, settings.batch_size)
     telling = [Progress(position, pace, schedule, epochs)] if chief else []
     if chief and settings.profile:
         telling.append(Trace(settings.output / "profile"))
-    with requests.listening(), _looked_into(batches, settings, checkpoints):
+    with requests.listening(), _looked_into(model, batches, classes, settings):
         model.fit(
             pace.measured(full_batches(batches, settings.batch_size, position.step)),
             initial_epoch=position.epochs,
@@ -80,7 +90,7 @@ def train(
                 position,
                 schedule,
                 pace,
-                Divergence(position),
+                divergence,
                 *with_averages(model, watching(position)),
                 *telling,
                 keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: schedule.stop_if_over()),
@@ -88,10 +98,10 @@ def train(
             ],
             verbose=0,
         )
-    if not trained:
-        saving.save(trained=True)
-        if chief:
-            checkpoints.prune(1)
+        if not trained:
+            saving.finish()
+    if chief:
+        checkpoints.prune(1)
     return position
 
 
@@ -121,22 +131,20 @@ def _go_on(model: keras.Model, saved: Checkpoint, settings: Settings, steps_per_
 
 
 @contextlib.contextmanager
-def _looked_into(batches: tf.data.Dataset, settings: Settings, checkpoints: Checkpoints) -> Iterator[None]:
+def _looked_into(
+    model: keras.Model, batches: tf.data.Dataset, classes: Sequence[str], settings: Settings
+) -> Iterator[None]:
     """Saves the batch at which a loss was no number any more, for a look, and says what to do."""
     try:
         yield
     except Diverged as error:
-        batch = next(iter(full_batches(batches, settings.batch_size, error.step)))
-        batch = {name: values.numpy() for name, values in batch.items()}
-        kept = _keep(batch, settings.output)
+        if not is_chief(model.distribute_strategy):
+            raise
+        batch = full_batches(batches, settings.batch_size, error.step).take(model.steps_per_execution)
+        kept = keep(batch, settings.output, classes)
         raise Diverged(
-            f"{error}. The batch is saved in {kept}. Weights from before are in {checkpoints.directory}; a "
-            f"lower --learning-rate than {settings.learning_rate:g} may help, and a look at the batch.",
+            f"{error}. {kept} What was saved before is in {settings.output / CHECKPOINTS}. A lower "
+            f"--learning-rate than {settings.learning_rate:g} may help, with --no-resume, and a look at the "
+            "batch.",
             error.step,
         ) from None
-
-
-def _keep(batch: dict[str, np.ndarray], directory: Path) -> Path:
-    path = directory / "diverged.npz"
-    np.savez(path, **batch)
-    return path

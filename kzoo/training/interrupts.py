@@ -1,8 +1,8 @@
 """Signals that ask a run to stop: it ends its step, saves, and only then stops."""
 
 import contextlib
+import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -35,11 +35,13 @@ class Requests:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Notes signals meanwhile. A second one does what it does elsewhere."""
+        """Notes signals meanwhile, but those that are ignored. A second one does what it does elsewhere."""
         if threading.current_thread() is not threading.main_thread():
             yield  # Python hands signals to the main thread alone
             return
         before = {one: signal.getsignal(one) for one in STOPPING}
+        # A shell lets what it starts in the background ignore Ctrl-C, which is meant for others.
+        before = {one: handler for one, handler in before.items() if handler is not signal.SIG_IGN}
 
         def restore() -> None:
             for one, handler in before.items():
@@ -49,10 +51,13 @@ class Requests:
             self.signal = number
             restore()
             name = signal.Signals(number).name
-            print(f"\n{name}: stops once this step is done and saved; another stops at once", file=sys.stderr)
+            told = f"\n{name}: stops once this step or validation is done and saved; another stops at once\n"
+            # Not by `print`: it may be at work already, and fails where Ctrl-C ended a reader, too.
+            with contextlib.suppress(OSError):
+                os.write(2, told.encode())
 
         try:
-            for one in STOPPING:
+            for one in before:
                 signal.signal(one, note)
             yield
         finally:

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from kzoo.training.saving import Position
+from kzoo.training.position import Position
 
 
 class Pace(keras.callbacks.Callback):

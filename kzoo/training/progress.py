@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import keras
 
 from kzoo.training.pace import Pace
-from kzoo.training.saving import Position
+from kzoo.training.position import Position
 from kzoo.training.schedule import Schedule
 from kzoo.visualize import NOT_LOSSES
 

@@ -24,12 +24,12 @@ from kzoo.training import fitting, run_folder
 from kzoo.training.agreement import check_agreed
 from kzoo.training.best import Best
 from kzoo.training.board import Board
-from kzoo.training.checkpoints import Checkpoint
+from kzoo.training.checkpoints import Checkpoint, whole_or_not
+from kzoo.training.position import Position
 from kzoo.training.run_folder import write_json
-from kzoo.training.saving import Position
 from kzoo.training.settings import Settings
-from kzoo.training.strategy import is_chief
 from kzoo.training.summary import files, next_steps, reached
+from kzoo.workers import is_chief
 
 SHOWN = 8  # pictures in predictions.png
 
@@ -87,21 +87,25 @@ class Run:
         self._take(model)
         if self._options():
             self._compare_detections(train)
-        saved = self._begin(model, train)
 
         def watching(position):
             return self._watching(model, validation, saved, position) if self._chief else []
 
         steps_per_epoch = steps_per_epoch or len(train)
-        position = fitting.train(model, train, validation, self.settings, saved, watching, steps_per_epoch)
+        saved = self._begin(model, train, steps_per_epoch)
+        position = fitting.train(
+            model, train, validation, self.classes, self.settings, saved, watching, steps_per_epoch
+        )
         pictures_seen = position.step * self.settings.batch_size
         self._trained = {"seconds": round(position.seconds, 1), "pictures_seen": pictures_seen}
         if self._chief:
-            model.save(self.directory / "model.keras")
+            with whole_or_not(self.directory / "model.keras") as partial:
+                model.save(partial)
 
-    def _begin(self, model: keras.Model, train: tf.data.Dataset) -> Checkpoint | None:
+    def _begin(self, model: keras.Model, train: tf.data.Dataset, steps_per_epoch: int) -> Checkpoint | None:
         """Readies the folder, for a run from the beginning or from where one was stopped, which is told."""
         used = {"precision": keras.config.dtype_policy().name, "classes": self.classes}
+        used["steps_per_epoch"] = steps_per_epoch
         if hasattr(train, "num_pictures"):
             used["pictures"] = train.num_pictures
         saved = run_folder.find_checkpoint(self.settings, used)

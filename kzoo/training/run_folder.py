@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from kzoo.training.checkpoints import Checkpoint, Checkpoints
+from kzoo.training.checkpoints import Checkpoint, Checkpoints, whole_or_not
 from kzoo.training.settings import Settings
 
 FILES = (
@@ -18,6 +18,8 @@ FILES = (
     "predictions.png",
     "curves.png",
     "confusion.png",
+    "diverged.npz",
+    "diverged.png",
 )
 PREVIOUS = "previous"
 CHECKPOINTS = "checkpoints"
@@ -27,17 +29,19 @@ TENSORBOARD = ("tensorboard", "profile")
 def find_checkpoint(settings: Settings, used: Mapping[str, object]) -> Checkpoint | None:
     """What a run goes on from: None if it begins anew.
 
-    It goes on if an earlier one with the same settings was stopped in the same folder before it was measured.
+    It goes on if an earlier one with the same settings was stopped in the same folder before all of it was
+    measured: what is measured needs its checkpoints no more, and takes them away.
 
     Args:
         settings: of the run.
         used: what was made of them, and what is known of the data.
 
     Raises:
-        ValueError: an earlier one was stopped there that had other settings.
+        ValueError: an earlier one was stopped there that had other settings, or none of its checkpoints
+            can be read.
     """
     checkpoints = Checkpoints(settings.output / CHECKPOINTS)
-    if not settings.resume or (settings.output / "metrics.json").exists():
+    if not settings.resume:
         return None
     if any(checkpoints.directory.glob("*.npz")):
         check_agreement(settings, used)
@@ -68,20 +72,21 @@ def begin(settings: Settings, used: Mapping[str, object]) -> None:
     """Makes the folder for a run that begins anew; what one left that learned to its end is kept."""
     directory = settings.output
     directory.mkdir(parents=True, exist_ok=True)
-    finished = (directory / "model.keras").exists()
-    if finished:
-        (directory / PREVIOUS).mkdir(exist_ok=True)
-    for name in FILES:
-        path, kept = directory / name, directory / PREVIOUS / name
-        if finished:
-            kept.unlink(missing_ok=True)
-            if path.exists():
-                path.replace(kept)
-        else:  # of a run that was stopped: the model of the one before it stays where it is
-            path.unlink(missing_ok=True)
     forget_checkpoints(directory)
     for shown in TENSORBOARD:
         shutil.rmtree(directory / shown, ignore_errors=True)
+    keeping = directory / f"{PREVIOUS}.partial"  # also there if somebody stopped us while we moved files
+    if (directory / "model.keras").exists():
+        keeping.mkdir(exist_ok=True)
+    for name in FILES:
+        path = directory / name
+        if not keeping.exists():  # of a run that was stopped: the model before it stays where it is
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            path.replace(keeping / name)
+    if keeping.exists():
+        shutil.rmtree(directory / PREVIOUS, ignore_errors=True)
+        keeping.replace(directory / PREVIOUS)
     write_json(directory / "settings.json", _told(settings, used))
 
 
@@ -95,14 +100,14 @@ def cut_log(directory: Path, epochs: int) -> None:
     path = directory / "log.csv"
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        path.write_text("".join(lines[: epochs + 1]), encoding="utf-8")
+        with whole_or_not(path) as partial:
+            partial.write_text("".join(lines[: epochs + 1]), encoding="utf-8")
 
 
 def write_json(path: Path, content: Mapping) -> None:
     """Writes it whole or not at all: a reader never finds half a file."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with whole_or_not(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def _told(settings: Settings, used: Mapping[str, object]) -> dict[str, object]:

@@ -45,6 +45,8 @@ class Settings:
     """What layers compute in; auto is bfloat16 where the machine has instructions for it."""
     seed: int = 0
     """Of weights, order and augmentation."""
+    cache: str | None = None
+    """Where pictures are kept once they are read: memory, or a folder; else in memory, if they fit there."""
     output: Path
     """Where settings, log, metrics, model and pictures go."""
     export: Path
@@ -132,6 +134,8 @@ class Settings:
             check_integer("checkpoint_steps", self.checkpoint_steps, least=1)
         if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise ValueError("tensorboard=True: it is not installed; pip install tensorboard does that.")
+        if self.cache not in (None, "memory"):
+            check_directory(Path(self.cache).expanduser(), "cache")
         check_directory(self.output, "output")
         check_directory(self.export, "export")
 
@@ -154,7 +158,7 @@ class Settings:
             crop_size: height and width of the pictures to learn from, where it is another.
             **options: as for `kzoo.data.load`.
         """
-        options |= {"task": task, "batch_size": self.batch_size, "seed": self.seed}
+        options |= {"task": task, "batch_size": self.batch_size, "seed": self.seed, "cache": self.cache}
         sizes = (crop_size or image_size, image_size, image_size)
         train, validation, test = (
             load(self.data, split=split, augment=augment, image_size=size, **options)

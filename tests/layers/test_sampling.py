@@ -86,11 +86,14 @@ def test_no_picture_and_no_anchor(training):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_every_anchor_is_drawn_as_often_as_any_other(training):
-    """20 of each kind, of which 5 and 15 are drawn: rates of 1/4 and 3/4, give or take five deviations."""
+    """20 of each kind, of which 5 and 15 are drawn: rates of 1/4 and 3/4, give or take five deviations.
+
+    In pictures whose objects differ, as in each of them the same is drawn.
+    """
     keras.utils.set_random_seed(0)
     row = kinds(20, 20, 8)
     layer = SampleAnchors(count=20, positive_share=0.25)
-    pictures = np.repeat(row[None], 500, axis=0)
+    pictures = np.where(row >= 0, np.arange(500, dtype=np.int32)[:, None], row)
     chosen = np.concatenate([layer(pictures, training=training) for _ in range(8 if training else 1)])
     rate = (chosen != IGNORED).mean(axis=0)
     tolerance = 5 * np.sqrt(0.25 * 0.75 / len(chosen))
@@ -106,6 +109,7 @@ def test_every_anchor_is_drawn_as_often_as_any_other(training):
 def test_training_draws_anew_in_each_step_and_measuring_does_not():
     layer = SampleAnchors(count=16)
     matches = np.stack([kinds(100, 100, 0)] * 2)
+    matches[1, np.flatnonzero(matches[1] == BACKGROUND)[0]] = 0
 
     @tf.function
     def draw(training):
@@ -117,7 +121,29 @@ def test_training_draws_anew_in_each_step_and_measuring_does_not():
     measured |= {layer(matches).numpy().tobytes(), SampleAnchors(count=16)(matches).numpy().tobytes()}
     assert len(measured) == 1
     first, second = layer(matches, training=False).numpy()
-    assert (first != second).any()  # but two pictures are two draws
+    assert ((first == IGNORED) != (second == IGNORED)).any()  # but two pictures are two draws
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_drawn_does_not_depend_on_the_place_in_the_batch_nor_on_how_it_is_filled_up(training):
+    rng = np.random.default_rng(0)
+    pictures = rng.permuted(np.stack([kinds(30, 30, 5)] * 3), axis=1)
+    proposals = np.float32([NEAR + FAR] * 3)
+    boxes = np.float32([OBJECT, shifted(OBJECT, 1), shifted(OBJECT, 2)])[:, None]
+    classes = np.zeros([3, 1], np.int32)
+    filled = np.pad(boxes, [[0, 0], [0, 4], [0, 0]]), np.pad(classes, [[0, 0], [0, 4]], constant_values=-1)
+
+    def draws(order, boxes, classes):
+        keras.utils.set_random_seed(0)
+        anchors = SampleAnchors(count=16)(pictures[order], training=training).numpy()
+        regions = SampleRegions(16)(proposals[order], boxes[order], classes[order], training=training)
+        return anchors, regions.numpy()
+
+    expected = draws([0, 1, 2], boxes, classes)
+    assert len(set(map(bytes, expected[0]))) == len(set(map(bytes, expected[1]))) == 3
+    for order in ([2, 0, 1], [1]):
+        for found, all_three in zip(draws(order, *filled), expected, strict=True):
+            np.testing.assert_array_equal(found, all_three[order])
 
 
 def test_a_seed_leads_to_the_same_draws():

@@ -167,3 +167,100 @@ def test_a_backbone_rate_without_a_backbone_is_told_by_fit():
 def test_a_backbone_rate_that_cannot_be(backbone_rate):
     with pytest.raises(ValueError, match="backbone_rate=.*: a number from 0 to 1 is expected"):
         adamw(1e-3, backbone_rate=backbone_rate)
+
+
+@pytest.mark.parametrize("how", ["eager", "graph"])
+def test_gathered_gradients_are_one_step_of_their_mean(how):
+    """Decay, clipping (of the mean: its norm is above 10) and Adam's own count of steps are those of one."""
+    model, expected = two_variables(), two_variables()
+    optimizer, own = adamw(1.0, 0.3, 0.1, accumulate=3), adamw(1.0, 0.3, 0.1)
+
+    def step(*gradients):
+        optimizer.apply(list(gradients), model.trainable_variables)
+
+    optimizer.build(model.trainable_variables)
+    if how == "graph":
+        step = tf.function(step)
+    mean = [np.mean([gradients[i] for gradients in GRADIENTS], axis=0, dtype=np.float32) for i in (0, 1)]
+    assert np.sqrt(sum((gradient**2).sum() for gradient in mean)) > 10
+    for rate in RATES:
+        optimizer.learning_rate = own.learning_rate = rate
+        before = model.get_weights()
+        for number, gradients in enumerate(GRADIENTS):
+            for weights, unchanged in zip(model.get_weights(), before, strict=True):
+                np.testing.assert_array_equal(weights, unchanged, err_msg=f"{number}")
+            step(*map(tf.constant, gradients))
+        own.apply(list(map(tf.constant, mean)), expected.trainable_variables)
+        for found, other in zip(model.get_weights(), expected.get_weights(), strict=True):
+            np.testing.assert_allclose(found, other, rtol=1e-5)
+
+
+def test_small_batches_gathered_learn_what_a_large_one_does(tiny, pictures):
+    """Of a model without batch normalisation's statistics and dropout, whose loss is a mean."""
+    gathered, large = (tiny(adamw(0.05, 0.3, accumulate=count), dropout=0.0) for count in (3, 1))
+    data = pictures(batches=6)
+    for model, batches in ((gathered, data), (large, data.rebatch(12))):
+        next(layer for layer in model.layers if "normalization" in layer.name).trainable = False
+        model.compile(model.optimizer)
+        for batch in batches:
+            model.train_on_batch(batch)
+    for found, expected in zip(gathered.get_weights(), large.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture
+def half_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+def test_where_the_loss_is_scaled_steps_are_those_by_hand(half_precision):
+    model = two_variables()
+    model.compile(adamw(1.0, 0.3, 0.1, averages=0.5), loss="mse")
+    scaling = model.optimizer
+    assert isinstance(scaling, keras.optimizers.LossScaleOptimizer)
+    scaling.build(model.trainable_variables)
+    scale = float(scaling.dynamic_scale.value)
+    averages = None
+    for gradients, rate in zip(GRADIENTS, RATES, strict=True):
+        scaling.learning_rate = rate
+        assert float(scaling.inner_optimizer.learning_rate) == pytest.approx(rate)
+        scaling.apply([tf.constant(gradient) * scale for gradient in gradients], model.trainable_variables)
+        weights = model.get_weights()
+        averages = (
+            weights if averages is None else [(a + b) / 2 for a, b in zip(averages, weights, strict=True)]
+        )
+        # What overflowed changes nothing but the scale.
+        overflowed = [tf.fill(np.shape(gradient), np.inf) for gradient in gradients]
+        scaling.apply(overflowed, model.trainable_variables)
+        scale /= 2
+        assert float(scaling.dynamic_scale.value) == scale
+    for found, expected in zip(model.get_weights(), by_hand(0.1, 0.3), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-5)
+    scaling.finalize_variable_values(model.trainable_variables)
+    for found, expected in zip(model.get_weights(), averages, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_where_the_loss_is_scaled_biases_do_not_decay_and_fit_follows_a_schedule(
+    half_precision, tiny, pictures
+):
+    model = tiny(adamw(1.0, weight_decay=0.5))
+    rates = []
+    setting = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: setattr(model.optimizer, "learning_rate", 0.125),
+        on_train_batch_end=lambda batch, logs: rates.append(float(model.optimizer.learning_rate)),
+    )
+    before = [variable.numpy() for variable in model.trainable_variables]
+    assert {variable.dtype for variable in model.variables} <= {"float32", "uint32", "int64"}
+    losses = model.fit(pictures(batches=3), verbose=0, callbacks=[setting]).history["loss"]
+    assert rates == [0.125] * 3 and np.isfinite(losses).all()
+    assert any(
+        not np.array_equal(one, other.numpy())
+        for one, other in zip(before, model.trainable_variables, strict=True)
+    )
+    inner = model.optimizer.inner_optimizer
+    decaying = {variable.path for variable in model.trainable_variables if inner._use_weight_decay(variable)}
+    assert decaying == {"hidden/kernel", "answer/kernel"}

@@ -11,7 +11,7 @@ import pytest
 import kzoo
 from kzoo.training import Run, Settings
 from kzoo.training.interrupts import Stopped
-from kzoo.training.saving import Position
+from kzoo.training.position import Position
 
 STEPS = 5  # of an epoch
 CLASSES = kzoo.data.info("shapes").classes

@@ -1,8 +1,9 @@
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from kzoo.training import OwnObjects, OwnPixels
+from kzoo.training import CosineSchedule, OwnObjects, OwnPixels, StepSchedule
 from kzoo.training import settings as settings_module
 
 
@@ -58,3 +59,75 @@ def test_crops_have_the_scale_of_whole_pictures_times_the_zoom(monkeypatch):
     assert train["augment"].zoom == (1.0, 3.0) and train["augment"].elastic == 3.0
     assert validation["augment"] is test["augment"] is False
     assert all(options["task"] == "segmentation" and options["border_sigma"] == 2.0 for options in loaded)
+
+
+def test_pictures_are_kept_where_it_is_told(monkeypatch, tmp_path):
+    loaded = []
+    monkeypatch.setattr(settings_module, "load", lambda spec, **options: loaded.append(options))
+    for cache in (None, "memory", str(tmp_path / "cache")):
+        settings = own_objects(cache=cache)
+        settings.check()
+        settings.load()
+        assert [options["cache"] for options in loaded[-3:]] == [cache] * 3
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cache=.*file' is a file"):
+        own_objects(cache=str(tmp_path / "file")).check()
+
+
+@pytest.mark.parametrize(
+    ("options", "factor"),
+    [
+        ({}, 1.0),
+        ({"batch_size": 32}, 2.0),
+        ({"accumulate": 4}, 2.0),
+        ({"batch_size": 2, "accumulate": 9}, 1.5),
+    ],
+)
+def test_the_rate_follows_the_root_of_the_batch(options, factor):
+    settings = own_pixels(learning_rate=1e-3, **options)  # for the usual eight
+    assert settings.peak_learning_rate == pytest.approx(factor * 1e-3)
+    assert settings.make_schedule(10).peak == settings.peak_learning_rate
+    assert float(settings.make_optimizer().learning_rate) == pytest.approx(factor * 1e-3)
+
+
+def test_the_usual_batch_is_the_recipes_own():
+    @dataclass(frozen=True, kw_only=True)
+    class Large(OwnPixels):
+        batch_size: int = 32
+
+    places = {"data": "folder:DIR", "output": Path("runs/x"), "export": Path("saved_models/x")}
+    assert Large(learning_rate=1e-3, **places).peak_learning_rate == pytest.approx(1e-3)
+    assert Large(learning_rate=1e-3, batch_size=8, **places).peak_learning_rate == pytest.approx(0.5e-3)
+
+
+def test_the_schedule_and_the_optimizer_are_as_told():
+    settings = own_pixels(schedule="step", epochs=3, averages=0.9, accumulate=4, weight_decay=0.5)
+    schedule, optimizer = settings.make_schedule(10), settings.make_optimizer(backbone_rate=0.25)
+    assert (type(schedule), schedule.steps, schedule.minutes) == (StepSchedule, 30, None)
+    assert (optimizer.use_ema, optimizer.ema_momentum, optimizer.gradient_accumulation_steps) == (
+        True,
+        0.9,
+        4,
+    )
+    assert (optimizer.weight_decay, optimizer.backbone_rate) == (0.5, 0.25)
+    by_the_clock = own_pixels(minutes=1.5).make_schedule(10)
+    assert (type(by_the_clock), by_the_clock.steps, by_the_clock.minutes) == (CosineSchedule, None, 1.5)
+    assert not own_pixels().make_optimizer().use_ema
+    assert own_pixels().make_optimizer().gradient_accumulation_steps is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"accumulate": 0}, "accumulate=0"),
+        ({"schedule": "linear"}, "schedule.*linear.*cosine"),
+        ({"averages": 1.0}, "averages=1.0: a number of at least 0 and below 1"),
+        ({"averages": float("nan")}, "averages=nan"),
+        ({"checkpoint_minutes": 0.0}, "checkpoint_minutes=0.0: a number of more than 0"),
+        ({"checkpoint_minutes": float("inf")}, "checkpoint_minutes=inf"),
+        ({"checkpoint_steps": 0}, "checkpoint_steps=0"),
+    ],
+)
+def test_how_it_learns_and_saves_is_checked(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        own_pixels(**wrong).check()

@@ -60,7 +60,8 @@ class Augmentation:
         saturation: largest change of the factor by which colours differ from grey.
         hue: largest turn of the colours, as a share of the full circle.
         min_visible: an object whose box keeps a smaller share of its area within the picture, or within its
-            part of a mosaic, is left out; so is one of whose mask pasted objects leave a smaller share.
+            part of a mosaic, is left out; so is one of whose mask pasted objects leave a smaller share, and
+            one that is less than a pixel of `images` wide or high.
         mosaic: probability that four pictures, each in one quarter, make one (YOLOv4). Objects keep their
             sizes. Not for tasks about one object.
         copy_paste: probability that some objects of another picture are pasted upon this one, along their

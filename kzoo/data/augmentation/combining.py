@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from kzoo.classes import CROWD
-from kzoo.data.augmentation.moving import close_ranks, cut_masks, sampled_pixels
+from kzoo.data.augmentation.moving import close_ranks, cut_masks, is_learnable, sampled_pixels
 from kzoo.data.masks import MASK_SIZE
 from kzoo.data.resize import FILLS
 
@@ -162,11 +162,11 @@ def _uncovered(example, covered, min_visible):
     boxes, is_crowd = example["boxes"][:count], example["classes"][:count] == CROWD
     rest = tf.where(sampled_pixels(covered, boxes), tf.zeros_like(masks), masks)
     before, after = (tf.reduce_sum(tf.cast(some, tf.float32), axis=[1, 2]) for some in (masks, rest))
-    kept = tf.where(is_crowd | ((after > 0) & (after >= min_visible * before)))[:, 0]
-
     is_whole = is_crowd | (before == after)  # these keep their boxes
-    boxes, masks, rest, is_whole = (tf.gather(rows, kept) for rows in (boxes, masks, rest, is_whole))
     tight = tf.where(is_whole[:, None], boxes, _tight(rest, boxes))
+    enough = (after > 0) & (after >= min_visible * before) & is_learnable(tight)
+    kept = tf.where(is_crowd | enough)[:, 0]
+    boxes, rest, tight = (tf.gather(rows, kept) for rows in (boxes, rest, tight))
     return {
         "boxes": close_ranks(tight, tf.range(tf.shape(kept)[0]), slots),
         "classes": close_ranks(example["classes"] + 1, kept, slots) - 1,

@@ -94,8 +94,8 @@ def resample(layers: dict[str, tf.Tensor], view: View, shrinks: float = 1.0) -> 
 
     A picture that is neither turned nor displaced takes `crop_and_resize`. One that is turned takes a
     projective transformation, which takes three times as long; one that is displaced is gathered pixel by
-    pixel, which takes six times as long. All three sample alike, but that the edge of a turned picture mixes
-    with what fills up beyond it.
+    pixel, which takes six times as long. All three sample alike: a given pixel whose centre lies within the
+    picture has nothing of what fills up beyond it, for the outermost pixels go on to the very edge.
 
     Args:
         layers: uint8 [h, w, C]; the one named `labels` takes the nearest pixel, others are bilinear.
@@ -145,20 +145,29 @@ def _averaged(layer, step, most):
 
 
 def _cropped(name, layer, span, view):
-    """A layer within a window.
+    """A layer within a window: the given pixels whose centres lie within it, and around them what fills up.
 
     `crop_and_resize` takes the window in units where 0 and 1 are the centres of the first and of the last
-    pixel. So it runs from the centre of the first given pixel to the centre of the last one.
+    pixel. So it runs from the centre of the first of these given pixels to the centre of the last one. Beyond
+    these units it fills up; one more pixel all around lets them reach to the picture's edge.
     """
-    first, size = tf.constant([0.5, 0.5]), tf.cast(view.size, tf.float32)
-    given = tf.stack([first, size - first])  # [first or last, y or x]
-    given = tf.where(view.flip, given[::-1], given)
-    pixels = tf.cast(tf.shape(layer)[:2], tf.float32)
-    window = ((given - view.offset) / (view.own_size * view.scale) * span - 0.5) / tf.maximum(pixels - 1, 1)
-    # Rounding must not push a sample on the very edge out of the picture, where there is only grey.
-    window = tf.reshape(0.5 + (window - 0.5) * (1 - 2e-6), [1, 4])
+    size = tf.cast(view.size, tf.float32)
+    corners = tf.stack([view.offset, view.offset + view.own_size * view.scale])  # of the picture, as given
+    corners = tf.sort(tf.where(view.flip, size - corners, corners), axis=0)
+    begin = tf.clip_by_value(tf.math.ceil(corners[0] - 0.5), 0.0, size - 1)
+    end = tf.clip_by_value(tf.floor(corners[1] - 0.5) + 1, begin + 1, size)
+    given = tf.stack([begin + 0.5, end - 0.5])  # [first or last, y or x]
+    places = (tf.where(view.flip, size - given, given) - view.offset) / (view.own_size * view.scale) * span
+    for axis in (0, 1):
+        first, last = ([layer[:1], layer[-1:]], [layer[:, :1], layer[:, -1:]])[axis]
+        layer = tf.concat([first, layer, last], axis)
+    window = (places + 0.5) / tf.cast(tf.shape(layer)[:2] - 1, tf.float32)
+    window = tf.reshape(window, [1, 4])
+    begin, end = tf.cast(begin, tf.int32), tf.cast(end, tf.int32)
     method = "nearest" if name == "labels" else "bilinear"
-    return tf.image.crop_and_resize(layer[None], window, [0], view.size, method, FILLS[name])[0]
+    sampled = tf.image.crop_and_resize(layer[None], window, [0], end - begin, method, FILLS[name])[0]
+    around = tf.concat([tf.stack([begin, view.size - end], axis=1), [[0, 0]]], axis=0)
+    return tf.pad(sampled, around, constant_values=FILLS[name])
 
 
 def _projected(name, layer, span, view):
@@ -172,11 +181,27 @@ def _projected(name, layer, span, view):
         images=(layer if name == "labels" else tf.cast(layer, tf.float32))[None],
         transforms=tf.concat([tf.reshape(rows, [1, 6]), tf.zeros([1, 2])], axis=1),
         output_shape=view.size,
-        fill_value=tf.constant(FILLS[name], tf.float32),
+        fill_value=tf.constant(0.0),
         interpolation="NEAREST" if name == "labels" else "BILINEAR",
-        fill_mode="CONSTANT",
+        fill_mode="NEAREST",
     )
-    return tf.cast(turned[0], tf.float32)
+    inside = _columns_inside(start + 0.5, right, down, span, view.size, layer.shape[-1])
+    turned = tf.reshape(tf.cast(turned[0], tf.float32), tf.shape(inside))
+    turned = tf.where(inside, turned, tf.fill(tf.shape(inside), float(FILLS[name])))
+    return tf.reshape(turned, [view.size[0], view.size[1], layer.shape[-1]])
+
+
+def _columns_inside(start, right, down, span, size, channels):
+    """Which given pixels lie within a picture, each as many times as it has channels, bool [H, W * C].
+
+    In each row they lie side by side: of an axis, those from where it is 0 to where it is the span.
+    """
+    rows = start + tf.range(tf.cast(size[0], tf.float32))[:, None] * down  # [H, 2], of the first column
+    step = tf.where(tf.abs(right) < 1e-9, 1e-9, right)
+    ends = tf.sort(tf.stack([-rows, span - rows]) / step, axis=0)  # [first or last, H, 2], in columns
+    first, last = tf.reduce_max(ends[0], axis=1), tf.reduce_min(ends[1], axis=1)
+    columns = tf.repeat(tf.range(tf.cast(size[1], tf.float32)), channels)
+    return (columns >= first[:, None]) & (columns <= last[:, None])
 
 
 def _centres(size):

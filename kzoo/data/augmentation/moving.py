@@ -17,6 +17,7 @@ _CIRCLE = np.linspace(0, 2 * math.pi, 64, endpoint=False, dtype=np.float32)
 _CIRCLE = np.stack([np.sin(_CIRCLE), np.cos(_CIRCLE)], axis=-1)  # y, x
 _ELLIPSE = 0.5 + 0.5 * _CIRCLE  # [64, 2] shares of height and width
 _RECTANGLE = 0.5 + 0.5 * _CIRCLE / np.abs(_CIRCLE).max(axis=1, keepdims=True)
+MIN_SIDE = 1.0  # given pixels: of an object with a shorter side nothing is to be learnt
 _CORNERS = [0, MASK_SIZE * (MASK_SIZE - 1), MASK_SIZE - 1]  # samples at the top left, low left, top right
 
 
@@ -33,7 +34,8 @@ def move_objects(
         classes: int32 [G]; padding comes last.
         masks: uint8 [n, 56, 56] of the n that are no padding, within their boxes; or None.
         view: how the picture is seen.
-        min_visible: the least share of its box's area that an object keeps within the picture.
+        min_visible: the least share of its box's area that an object keeps within the picture. One that is
+            less than a pixel wide or high there goes in any case.
 
     Returns:
         `boxes` [G, 4] in given pixels and `classes` [G], padding last; with masks, `masks` [k, 56, 56].
@@ -58,8 +60,14 @@ def move_objects(
 def _still_seen(whole, visible, classes, min_visible):
     """The places [K] of the boxes of which enough is visible; of a crowd region anything is enough."""
     area, rest = (tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (whole, visible))
-    enough = ((classes >= 0) & (rest >= min_visible * area)) | (classes == CROWD)
+    enough = (classes >= 0) & (rest >= min_visible * area) & is_learnable(visible)
+    enough |= classes == CROWD
     return tf.where(enough & (rest > 0))[:, 0]
+
+
+def is_learnable(boxes: tf.Tensor) -> tf.Tensor:
+    """Whether boxes [G, 4] in given pixels are at least a pixel wide and high."""
+    return tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=1) >= MIN_SIDE
 
 
 def close_ranks(values: tf.Tensor, kept: tf.Tensor, slots: int) -> tf.Tensor:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kzoo.data.checking.damage import find_damage
 from kzoo.data.checking.findings import find_copies, find_rare, find_tiny, find_unlisted, is_faulty
 from kzoo.data.checking.report import Finding, Report
 from kzoo.data.checking.tally import Tally, tally
@@ -18,6 +17,7 @@ from kzoo.data.orientation import turn_size
 from kzoo.data.pictures import MAX_PIXELS, read_orientation
 from kzoo.data.progress import progress_bar
 from kzoo.data.sources import Source, Split, open_source
+from kzoo.data.sources.damage import find_damage
 from kzoo.data.sources.source import MASKED
 from kzoo.data.sources.unions import find_unions
 from kzoo.tasks import most_detailed
@@ -76,7 +76,7 @@ def check(
     source = open_source(spec, task=task, classes=classes, max_pixels=max_pixels)
     if task is None:
         task = most_detailed(source.info.tasks)
-        if task in MASKED or not source.info.classes:  # of which nothing was read yet
+        if task in MASKED or not (source.info.classes and source.info.splits):  # nothing was read yet
             source = open_source(spec, task=task, classes=classes, max_pixels=max_pixels)
     found = _Found()
     opened = _open_splits(source, found)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data.faults import DataError
+from kzoo.data.paths import read_path
 from kzoo.data.pipeline.reading import Reader
 from kzoo.data.sources import Split
 
@@ -46,23 +47,26 @@ def in_folder(reader: Reader, folder: str | Path, split: Split, settings: object
     Raises:
         DataError: the folder cannot be made or written to.
     """
-    folder = Path(folder).expanduser()
+    folder = read_path(f"cache={str(folder)!r}", str(folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         told = error.strerror or error
         raise DataError(f"cache={str(folder)!r}: {told}; expected a folder to write to") from None
-    read_labels = split.read_labels if "labels" in reader.parts else None
+    label_state = split.label_state if "labels" in reader.parts else None
+    read_labels = split.read_labels if "labels" in reader.parts and not label_state else None
     read_masks = split.read_masks if {"masks", "borders"} & reader.parts.keys() else None
     of_labels = {}
 
     def mark_of(index: int) -> np.ndarray:
         if index not in of_labels:
             of_labels[index] = _digest_labels(split, index, read_masks, read_labels)
+        state = label_state(index) if label_state else ""
         # A picture that lies within another file is told by its bytes.
         within = split.read_bytes(index) if split.read_bytes else None
-        return np.frombuffer(_digest(of_labels[index], within or b"", *_state(split.names[index])), np.uint8)
+        mark = _digest(of_labels[index], state, within or b"", *_state(split.names[index]))
+        return np.frombuffer(mark, np.uint8)
 
     def arrays(index: int) -> list[np.ndarray]:
         name = _digest(repr(settings), split.names[index]).hex()

@@ -17,8 +17,9 @@ from kzoo.data.pipeline.arguments import check_arguments, check_extras, check_pl
 from kzoo.data.pipeline.caching import in_folder, in_memory
 from kzoo.data.pipeline.order import Batches, Order
 from kzoo.data.pipeline.passes import in_passes
-from kzoo.data.pipeline.reading import reader
+from kzoo.data.pipeline.reading import reader, replacing
 from kzoo.data.resize import working_size
+from kzoo.data.sources.damage import without_damaged
 from kzoo.data.sources.source import ONE_OBJECT
 
 _MEMORY = 2 * 2**30  # bytes; the pictures of a split that take more are read anew in every epoch
@@ -65,15 +66,20 @@ def load(
         seed: of order and augmentation, and of data that is drawn. The same seed gives the same batches,
             epoch by epoch, in every process.
         classes: names in the order of their numbers. None: those that the data has.
-        strict: whether a single fault in the data is an error.
+        strict: whether a single fault in the data is an error, at once: picture files are looked all
+            through (a thousand JPEG files of 640 x 480 pixels take up to a second). So they are, too, where
+            pictures come in their own order and as they are, as to measure on: what is damaged is left out.
+            In others that is found as they are read; then the next picture takes the place, and it is told.
         border_sigma: for "segmentation" of data that tells instances apart: there are `borders`, as wide as
             this many pixels of `images`, and a line of background where two instances touch. U-Net's authors
             took 5.0. Where augmentation zooms, pixels are those at the geometric mean of its factors.
         max_pixels: the most that a picture file may have. One of more is a fault in the data: its header is
             read, and it is not decoded.
         cache: where pictures are kept once they are read and resized. "memory"; or a folder, in which other
-            data may be kept, too, and which several processes may share. None: in memory if they take no more
-            than 2 GB there, else nowhere.
+            data may be kept, too, and which several processes may share. What a changed picture leaves there
+            is written over, but nothing is ever removed: what other sizes or settings left is for you to
+            delete, with the folder, at any time. None: in memory if they take no more than 2 GB there, else
+            nowhere.
         start: the batch to begin with, counted from 0 over all epochs. Batches are those that an unbroken run
             has from there on, to the last bit. So the number of batches that were taken is all that a
             checkpoint needs to save of its data.
@@ -129,17 +135,20 @@ def load(
     check_place(cache, start, shard, batch_size)
     opened = sources.open_source(spec, task=task, classes=classes, seed=seed, max_pixels=max_pixels)
     pictures = sources.open_split(opened, split, strict=strict)
+    told = f"{spec!r}, split {split!r}"
+    settings = Augmentation() if augment is True else augment or None
+    if shuffle is None:
+        shuffle = split.partition("[")[0] == "train" or settings is not None
+    replaces = (shuffle or settings is not None) and not strict
+    if not replaces:
+        pictures = without_damaged(pictures, told, strict=strict)
     if task not in ("detection", "instance_segmentation"):
         pictures = _without_crowds(pictures)
     check_task(task, spec, pictures, border_sigma)
-    told = f"{spec!r}, split {split!r}"
-    settings = Augmentation() if augment is True else augment or None
     if image_size is None:
         image_size = _common_size(pictures.sizes, told, may_differ=batch_size == 1 and settings is None)
     else:
         image_size = tuple(image_size)
-    if shuffle is None:
-        shuffle = split.partition("[")[0] == "train" or settings is not None
     batches = Batches(len(pictures), batch_size, tuple(shard))
     check_shares(batches, told)
 
@@ -149,10 +158,12 @@ def load(
     read = reader(pictures, task, most, image_size, resize, zoom, border_sigma, usual_zoom)
     if cache not in (None, "memory"):
         depends = (__version__, spec, task, opened.info.classes, most, image_size, resize)
-        depends += (zoom, border_sigma, usual_zoom, seed)
+        depends += (zoom, border_sigma, usual_zoom, seed if getattr(opened, "is_drawn", False) else None)
         read = in_folder(read, cache, pictures, depends)
     elif cache == "memory" or _bytes_of(pictures, task, image_size, resize, zoom, border_sigma) <= _MEMORY:
         read = in_memory(read)
+    if replaces:
+        read = replacing(read, len(pictures), told)
     order = Order(len(pictures), shuffle, seed)
 
     def examples(positions):

@@ -69,12 +69,14 @@ class Batches:
         shard: which of how many shares of each batch. They differ by a picture where it cannot be otherwise.
         full: whether all batches are of this size, so that some lie across the seam of two epochs. Else the
             last batch of each epoch has what is left.
+        shares: how many shares of each batch, from that one on, each a batch of its own.
     """
 
     count: int
     size: int
     shard: tuple[int, int] = (0, 1)
     full: bool = False
+    shares: int = 1
 
     def __len__(self) -> int:
         """Batches that begin in an epoch, the last one with what is left of it."""
@@ -93,7 +95,8 @@ class Batches:
             epoch, within = batch // len(self), batch % len(self)
             first = epoch * self.count + within * self.size
             last = tf.minimum(first + self.size, (epoch + 1) * self.count)
-        begin, end = (first + (last - first) * index // self.shard[1] for index in self._borders())
+        index, count = self.shard
+        begin, end = (first + (last - first) * border // count for border in (index, index + self.shares))
         return tf.data.Dataset.range(begin, end)
 
     def number(self, position: int) -> int:
@@ -104,12 +107,12 @@ class Batches:
         return epoch * len(self) + place // self.size
 
     def sizes(self, start: int = 0) -> list[int]:
-        """Pictures in each of as many batches as an epoch has, from batch `start` on; then again."""
+        """Pictures in each share of as many batches as an epoch has, from batch `start` on; then again."""
         wholes = [self.size] * (len(self) - 1) + [self.size if self.full else self.left]
-        begins, ends = ([whole * index // self.shard[1] for whole in wholes] for index in self._borders())
-        sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
         turn = start % len(self)
-        return sizes[turn:] + sizes[:turn]
-
-    def _borders(self):
-        return self.shard[0], self.shard[0] + 1
+        index, count = self.shard
+        return [
+            whole * (share + 1) // count - whole * share // count
+            for whole in wholes[turn:] + wholes[:turn]
+            for share in range(index, index + self.shares)
+        ]

@@ -68,7 +68,9 @@ def in_passes(examples: Examples, batches: Batches, start: int, one_by_one: bool
         Batches, with the attributes `passes`, a `Passes`, and `without_end(start=start, full=False)`, a
         function that gives the batches of all epochs as one sequence from batch `start` on. However often
         that is iterated, and whatever is taken of it, it begins there. With `full` all batches have the same
-        size: those across the seam of two epochs have pictures of both.
+        size: those across the seam of two epochs have pictures of both. What it gives has, unless these are
+        the batches of one of several workers, the attribute `of_replicas(first, number, count)`: a function
+        that gives the parts of `number` replicas of `count`, from replica `first` on, as batches in turn.
     """
     passes = Passes(batches, start)
 
@@ -78,13 +80,24 @@ def in_passes(examples: Examples, batches: Batches, start: int, one_by_one: bool
             return {name: tf.identity(part) for name, part in batch.items() if name != "position"}
 
     def without_end(start: int = start, full: bool = False) -> tf.data.Dataset:
-        numbers = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
         of_all = replace(batches, full=full)
-        endless = _batched(examples(numbers.flat_map(of_all.positions)), of_all.sizes(start), one_by_one)
-        endless = endless.map(lambda batch: {name: batch[name] for name in batch if name != "position"})
-        endless = endless.prefetch(tf.data.AUTOTUNE)
-        endless = endless.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-        return endless.with_options(options)
+        dataset = endless(of_all, start)
+        if batches.shard == (0, 1):
+
+            def of_replicas(first: int, number: int, count: int) -> tf.data.Dataset:
+                _check_replicas(of_all, count)
+                return endless(replace(of_all, shard=(first, count), shares=number), start)
+
+            dataset.of_replicas = of_replicas
+        return dataset
+
+    def endless(shares: Batches, start: int) -> tf.data.Dataset:
+        numbers = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+        dataset = _batched(examples(numbers.flat_map(shares.positions)), shares.sizes(start), one_by_one)
+        dataset = dataset.map(lambda batch: {name: batch[name] for name in batch if name != "position"})
+        dataset = dataset.prefetch(tf.data.AUTOTUNE)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+        return dataset.with_options(options)
 
     options = tf.data.Options()
     policies = tf.data.experimental.AutoShardPolicy
@@ -105,6 +118,16 @@ def in_passes(examples: Examples, batches: Batches, start: int, one_by_one: bool
     dataset = dataset.with_options(options)
     dataset.passes, dataset.without_end = passes, without_end
     return dataset
+
+
+def _check_replicas(batches: Batches, count: int) -> None:
+    """Refuses batches of which no replica but the last ones would ever have a picture."""
+    largest = batches.sizes()[0]
+    if largest < count:
+        raise ValueError(
+            f"batch_size={batches.size}: {count} replicas share each batch, of at most {largest} of the "
+            f"{batches.count} pictures; expected at least {count} in a batch."
+        )
 
 
 def _batched(examples: tf.data.Dataset, sizes: list[int], one_by_one: bool) -> tf.data.Dataset:

@@ -1,13 +1,16 @@
 """A picture and its labels as tensors, at the size at which they are kept."""
 
+import threading
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 from kzoo.data.borders import border_map, distances, instances_of, separated
+from kzoo.data.faults import FAULTY_PICTURES_ALLOWED, PLACES_TOLD, DataError, DataWarning
 from kzoo.data.masks import MASK_SIZE, within_box
 from kzoo.data.resize import FILLS, fit, padded, resized, scale_to, working_size
 from kzoo.data.sources import Split
@@ -26,12 +29,12 @@ class Reader:
     arrays: Callable[[int], list[np.ndarray]]
 
     def __call__(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The parts, and `image_id`, which is the place, int64 []."""
+        """The parts, and `image_id`, which is the place, int64 [], unless it is one of them."""
         types = [dtype for dtype, _ in self.parts.values()]
         values = tf.numpy_function(lambda place: self.arrays(int(place)), [index], types)
         shapes = [shape for _, shape in self.parts.values()]
         example = dict(zip(self.parts, map(tf.ensure_shape, values, shapes), strict=True))
-        return example | {"image_id": index}
+        return {"image_id": index} | example
 
 
 def reader(
@@ -116,6 +119,46 @@ def reader(
         return [example[name] for name in parts]
 
     return Reader(parts, read)
+
+
+def replacing(reader: Reader, count: int, told: str) -> Reader:
+    """What reads the next picture in place of one that cannot be read, so that learning goes on.
+
+    For damage that only decoding finds, and files that went meanwhile. Which picture takes the place follows
+    from the split alone, and `image_id` is that picture's. Each of the first ten is told when it is found,
+    then their number whenever it has doubled.
+
+    Args:
+        reader: that reads the pictures.
+        count: of the split.
+        told: what messages call it.
+
+    Raises, where it reads:
+        DataError: more than a tenth of the pictures cannot be read.
+    """
+    faulty, lock = set(), threading.Lock()
+
+    def note(index: int, error: DataError) -> None:
+        with lock:
+            is_new = index not in faulty
+            faulty.add(index)
+            number = len(faulty)
+        if number * FAULTY_PICTURES_ALLOWED > count:
+            head = f"{told}: {number} of {count} pictures cannot be read, which is more than a tenth"
+            raise DataError(f"{head}. Please mend the data; such as {error}", error.kind) from None
+        if is_new and (number <= PLACES_TOLD or number & (number - 1) == 0):
+            head = f"{told}: {number} of {count} pictures cannot be read so far"
+            warnings.warn(f"{head}, the next ones take their places. {error}", DataWarning, stacklevel=2)
+
+    def arrays(index: int) -> list[np.ndarray]:
+        while True:
+            try:
+                return [*reader.arrays(index), np.int64(index)]
+            except DataError as error:
+                note(index, error)
+            index = (index + 1) % count
+
+    return replace(reader, parts=reader.parts | {"image_id": (tf.int64, [])}, arrays=arrays)
 
 
 def _within_boxes(masks, boxes):

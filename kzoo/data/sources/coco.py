@@ -24,10 +24,11 @@ picture as it is stored, and not as EXIF turns it, boxes and masks are turned wi
 For the task "segmentation" the classes are those of pixels: "background", then the categories.
 """
 
+import hashlib
 import math
 import os
 from collections import defaultdict
-from functools import partial
+from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import NamedTuple
@@ -226,6 +227,10 @@ class Coco:
         def read_labels(index: int) -> np.ndarray:
             return labels_of_masks(read_masks(index), classes[index], pictures[index].size)
 
+        @cache
+        def label_state(index: int) -> str:
+            return hashlib.sha256(repr(read_masks(index)).encode()).hexdigest()
+
         classes = tuple(np.array(labels(one), np.int32) for one in rows)
         return Split(
             name=name,
@@ -237,6 +242,7 @@ class Coco:
             read=lambda index: read_picture(pictures[index].path, max_pixels=self._max_pixels),
             read_masks=read_masks if self._masked else None,
             read_labels=read_labels if self._pixels else None,
+            label_state=label_state if self._pixels else None,
             areas=tuple(np.array([row.area for row in one], np.float32) for one in rows),
         )
 

@@ -13,6 +13,7 @@ spaces, and columns beyond these are not looked at. A column `split`, `subset` o
 it a tenth of the pictures each is drawn for "val" and "test", the rest is "train"; and there is "all".
 Columns of other names stand behind commas:
 `"csv:FILE,image=COLUMN,class=COLUMN,box=A+B+C+D,format=xywh,split=COLUMN"`.
+Where columns tell a box's middle it is `format=cxcywh`.
 
 Cells are set apart by `,`, `;` or tabs. Paths start from the folder of FILE, or are absolute. Boxes are in
 pixels of the picture as it is seen, read as they are written, the object's borders. What lies outside

@@ -12,7 +12,8 @@ from kzoo.data.pictures import EXTENSIONS
 from kzoo.data.sources.source import check_name
 
 OPTIONS = ("image", "class", "box", "format", "split")
-FORMATS = ("xyxy", "xywh")  # of boxes: two corners, or the left top corner with width and height
+# Of boxes: two corners, or the left top corner or the middle with width and height.
+FORMATS = ("xyxy", "xywh", "cxcywh")
 
 # As `_plain` makes them; of several that a table has the first one counts. What is a path stands before what
 # may be a number, and what is a class's name before what may be the picture's.
@@ -114,7 +115,8 @@ def _refuse_parts(where: str, header: Sequence[str], plain: Sequence[str]) -> No
     """Raises a DataError if some columns of a box are there and others are not: a misspelt one, perhaps."""
     if centres := [name for name, short in zip(header, plain, strict=True) if short in _CENTRES]:
         told = f"the columns {_listed(centres)} of a box's middle"
-        raise DataError(f"{where}: has {told}; expected its left top corner, or two corners")
+        expected = f"expected corners, or box={'+'.join(centres[:2])}+WIDTH+HEIGHT,format=cxcywh"
+        raise DataError(f"{where}: has {told}; {expected}")
     for names in _BOXES:
         there = [name for name in names if name in plain]
         missing = [name for name in names if name not in plain]

@@ -16,6 +16,8 @@ from kzoo.data.faults import DataError, shortened
 from kzoo.data.numbers import read_number
 from kzoo.data.sources.csv_columns import OF_CLASSES, WITHOUT_HEADER, Columns, find_columns, has_header
 
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # what it begins with
+
 
 class RowFault(NamedTuple):
     """What is wrong with a row."""
@@ -125,7 +127,11 @@ def read_cells(file: Path) -> Iterator[tuple[int, list[str]]]:
                     yield line, row
     except csv.Error as error:
         raise DataError(f"{file}, behind line {line}: {error}; expected rows of cells") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        found = "text in UTF-16" if error.object[:2] in _UTF_16 else str(error)
+        expected = 'expected rows of text in UTF-8; "CSV UTF-8" is what spreadsheets call it'
+        raise DataError(f"{file}: {found}; {expected}") from error
+    except OSError as error:
         raise DataError(f"{file}: {error}; expected rows of text in UTF-8") from error
 
 
@@ -196,12 +202,15 @@ def _read_box(texts: Sequence[str], columns: Columns) -> tuple[float, ...]:
     """A box as xyxy; a DataError says what is wrong with it."""
     try:
         x1, y1, x2, y2 = map(read_number, texts)
-        if columns.format == "xywh":
+        if columns.format == "cxcywh":
+            x1, y1 = x1 - x2 / 2, y1 - y2 / 2
+        if columns.format != "xyxy":
             x2, y2 = x1 + x2, y1 + y2
         if not all(map(math.isfinite, (x1, y1, x2, y2))):
             raise ValueError("not finite")
     except ValueError:
-        told = f"{_told_box(texts, columns)} is not of four finite numbers; expected pixels"
+        expected = "a point before decimals, not a comma" if "," in "".join(texts) else "pixels"
+        told = f"{_told_box(texts, columns)} is not of four finite numbers; expected {expected}"
         raise DataError(told, "not_numbers") from None
     if x1 < x2 and y1 < y2:
         return x1, y1, x2, y2

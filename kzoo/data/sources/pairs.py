@@ -162,6 +162,15 @@ def open_pairs(
             raise DataError(_unknown(path, unknown, class_of_value), "unknown_class")
         return turn_pixels(labels, orientation)
 
+    def label_state(index: int) -> str:
+        pair, _, orientation = kept[index]
+        try:
+            found = pair.label.stat()
+        except OSError:
+            return ""
+        return repr((str(pair.label), found.st_size, found.st_mtime_ns, orientation, classes))
+
+    classes = sorted(class_of_value.items())
     return Split(
         name=name,
         boxes=None,
@@ -170,6 +179,7 @@ def open_pairs(
         sizes=tuple(size for _, size, _ in kept),
         read=lambda index: read_picture(kept[index][0].picture, max_pixels=max_pixels),
         read_labels=read_labels,
+        label_state=label_state,
     )
 
 

@@ -50,6 +50,8 @@ class Shapes:
         seed: another seed makes other pictures, 0 to 2**32 - 1.
     """
 
+    is_drawn = True
+
     def __init__(
         self,
         spec: str = "shapes",
@@ -100,6 +102,7 @@ class Shapes:
             read=read,
             read_masks=read_masks,
             read_labels=read_labels if self._pixels else None,
+            label_state=(lambda index: "drawn") if self._pixels else None,
         )
 
 

@@ -7,8 +7,8 @@ and reads the pictures themselves on demand.
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -59,6 +59,8 @@ class Split:
         areas: for each picture float32 [n], the areas in own pixels that the annotations tell, if they do.
         read_bytes: index -> the bytes of a picture's file, where it lies within another one, as in TFDS sets;
             None where there are only pixels.
+        label_state: index -> what tells, beside boxes and classes, that what `read_labels` reads is as it
+            was, where that takes less than to read it.
     """
 
     name: str
@@ -72,9 +74,24 @@ class Split:
     areas: tuple[np.ndarray, ...] | None = None
     crowd_classes: tuple[np.ndarray, ...] | None = None
     read_bytes: Callable[[int], bytes | None] | None = None
+    label_state: Callable[[int], str] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def only(self, places: Sequence[int]) -> "Split":
+        """The pictures at some places alone, in their order."""
+
+        def at(rows: tuple | None) -> tuple | None:
+            return rows and tuple(rows[place] for place in places)
+
+        def moved(read: Callable | None) -> Callable | None:
+            return read and (lambda index: read(places[index]))
+
+        rows = ("boxes", "classes", "names", "sizes", "areas", "crowd_classes")
+        reads = ("read", "read_masks", "read_labels", "read_bytes", "label_state")
+        changes = {name: at(getattr(self, name)) for name in rows}
+        return replace(self, **changes, **{name: moved(getattr(self, name)) for name in reads})
 
 
 class Source(Protocol):
@@ -84,6 +101,8 @@ class Source(Protocol):
         info: what it has.
         max_objects: most objects and crowd regions in any picture of any split, at least 1; of TFDS sets, of
             those that were opened.
+
+    One whose pictures follow from the seed has an attribute `is_drawn`.
     """
 
     info: Info

@@ -13,6 +13,7 @@ boxes of `voc` count pixels from 1 in TFDS too, and are read as `"voc:DIR"` read
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from numbers import Integral
 
@@ -25,7 +26,7 @@ from kzoo.data.faults import DataError, Faults
 from kzoo.data.sources.labels import labels_of_masks
 from kzoo.data.sources.source import MASKED, Info, Split, check_name, check_split
 from kzoo.data.sources.tfds_annotations import Annotations, Picture
-from kzoo.data.sources.tfds_builder import open_builder, prepare
+from kzoo.data.sources.tfds_builder import open_builder, prepare, tell_absent
 from kzoo.data.sources.tfds_features import LABEL, Features, find_features
 from kzoo.data.sources.tfds_records import Record, Records, Scanned, open_records
 from kzoo.data.sources.yolo_labels import MOST_CLASSES
@@ -42,7 +43,8 @@ def open_tfds(
     Args:
         spec: the text that messages call it by.
         where: a name or a directory, and the options behind it.
-        task: what is to be learnt, as far as that is known.
+        task: what is to be learnt, as far as that is known. None: to see what there is, for which nothing is
+            downloaded: of a set that is not there yet the splits are not known.
         classes: names in the order of their numbers; by default those of the set.
         max_pixels: the most that a picture may have.
 
@@ -51,9 +53,15 @@ def open_tfds(
     """
     builder = open_builder(spec, where)
     features = find_features(spec, builder.info)
-    if not builder.info.splits:  # TFDS does not know what is in it before it is there
+    is_asked_only = not builder.info.splits and task is None
+    if is_asked_only:
+        tell_absent(spec, builder)
+    elif not builder.info.splits:  # TFDS does not know what is in it before it is there
         prepare(spec, builder)
-    return TfdsSource(spec, builder, features, task=task, classes=classes, max_pixels=max_pixels)
+    source = TfdsSource(spec, builder, features, task=task, classes=classes, max_pixels=max_pixels)
+    if is_asked_only and not classes and all(map(str.isdecimal, source.info.classes)):
+        source.info = replace(source.info, classes=())  # nor does it know their names
+    return source
 
 
 class TfdsSource:

@@ -105,6 +105,17 @@ def _configurations(name: str) -> list[str]:
         return []
 
 
+def tell_absent(spec: str, builder: tfds.core.DatasetBuilder) -> None:
+    """Tells of a set that is not there, and how it comes there."""
+    with _quiet():
+        if builder.is_prepared():
+            return
+    name, sets = builder.name, builder.data_dir.removesuffix(builder.info.full_name)
+    name = f"{name}/{builder.builder_config.name}" if builder.builder_config else name
+    told = f"it is not in {builder.data_dir} yet, so that its splits are not known"
+    print(f"kzoo: {spec}: {told}; to fetch it: tfds build {name} --data_dir={sets}", file=sys.stderr)
+
+
 def prepare(spec: str, builder: tfds.core.DatasetBuilder) -> None:
     """Has TFDS download and prepare a set that is not there, telling of it.
 

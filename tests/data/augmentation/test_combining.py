@@ -150,6 +150,14 @@ def test_a_box_shrinks_to_what_is_left_and_what_lost_too_much_goes():
     assert list(pasted(below, hidden, min_visible=0.0, chosen={10})["classes"])[:2] == [10, -1]
 
 
+def test_what_pasted_objects_leave_less_than_a_pixel_of_goes():
+    below = example(plain(50), [[10, 10, 30, 13.5]], [0], [rectangle((10, 10, 30, 14))])
+    for bottom, classes in ((12, [0, 10]), (13, [10, -1])):
+        above = example(plain(90), [[0, 0, 60, bottom]], [10], [np.ones((40, 60), bool)])
+        got = pasted(below, above, min_visible=0.0, chosen={10})
+        assert list(got["classes"][:2]) == classes and len(got["masks"]) == 1 + (classes[0] == 0)
+
+
 def test_crowds_are_never_pasted_and_stay_below():
     crowd = example(plain(90), [[0, 0, 60, 40]], [-2], [np.ones((40, 60), bool)])
     thing = example(plain(50), [[5, 5, 55, 35]], [10], [rectangle((5, 5, 55, 35))])

@@ -46,6 +46,20 @@ def shift(by):
     return moved
 
 
+def own_places(one):
+    """Where the centres of the given pixels are in the picture's own ones, [H, W, 2]."""
+    rows, columns = np.mgrid[: int(one.size[0]), : int(one.size[1])] + 0.5
+    points = np.stack([rows, columns, np.ones_like(rows)], axis=-1)
+    return (points @ np.linalg.inv(matrix(one)).T)[..., :2]
+
+
+def place_of(one):
+    """Which given pixels have their centre in the picture, and which so near its edge that both are right."""
+    own, span = own_places(one), one.own_size.numpy()
+    near = np.minimum(np.abs(own), np.abs(own - span)).min(axis=-1) < 1e-3
+    return ((own >= 0) & (own <= span)).all(axis=-1), near
+
+
 angles = st.one_of(st.none(), st.floats(-math.pi, math.pi))
 factors = st.tuples(st.floats(0.2, 4), st.floats(0.2, 4))
 shifts = st.tuples(st.floats(-50, 50), st.floats(-50, 50))
@@ -83,15 +97,42 @@ def test_a_turned_picture_is_what_scipy_makes_of_it(angle, flip):
     one = view((36, 48), (40, 44), (1.3, 1.1), (-3.0, -2.5), flip, angle)
     got = resample({"images": tf.constant(picture), "labels": tf.constant(picture[..., :1])}, one)
     got = {name: layer.numpy() for name, layer in got.items()}
+    inside, at_edge = place_of(one)
     inverse = np.linalg.inv(matrix(one))
     inverse = shift((-0.5, -0.5)) @ inverse @ shift((0.5, 0.5))  # between centres
     for channel in range(3):
-        options = {"output_shape": (40, 44), "order": 1, "cval": 114.0, "mode": "grid-constant"}
+        options = {"output_shape": (40, 44), "order": 1, "mode": "nearest"}
         expected = affine_transform(picture[..., channel].astype(float), inverse, **options)
-        np.testing.assert_allclose(got["images"][..., channel], expected, atol=0.1)
-    options = {"output_shape": (40, 44), "order": 0, "cval": 0.0, "mode": "grid-constant"}
-    expected = affine_transform(picture[..., 0].astype(float), inverse, **options)
+        expected = np.where(inside, expected, 114)
+        np.testing.assert_allclose(got["images"][..., channel][~at_edge], expected[~at_edge], atol=0.1)
+    options = {"output_shape": (40, 44), "order": 0, "mode": "nearest"}
+    expected = np.where(inside, affine_transform(picture[..., 0].astype(float), inverse, **options), 0)
     assert (got["labels"][..., 0] != expected).mean() < 0.03  # where two pixels are equally near
+
+
+@settings(max_examples=60, deadline=None)
+@given(kind=st.sampled_from(["straight", "turned", "displaced"]), scale=factors, offset=shifts, flip=flips)
+def test_pictures_reach_to_their_very_edge_however_they_are_seen(kind, scale, offset, flip):
+    """A given pixel is bilinear of the picture's, the outermost of which go on to its edge; or it is grey."""
+    picture = np.random.default_rng(0).integers(0, 256, [18, 24, 3]).astype(np.uint8)
+    moved = tf.zeros([40, 44, 2]) if kind == "displaced" else None
+    one = view((18, 24), (40, 44), scale, offset, flip, 0.0 if kind == "turned" else None, moved)
+    got = resample({"images": tf.constant(picture), "labels": tf.constant(picture[..., :1])}, one)
+    inside, at_edge = place_of(one)
+    own = own_places(one)  # [40, 44, 2]
+    y, x = (np.clip(own[..., axis] - 0.5, 0, side - 1) for axis, side in ((0, 18), (1, 24)))
+    top, left = (np.minimum(np.floor(one).astype(int), side) for one, side in ((y, 16), (x, 22)))
+    down, right = (y - top)[..., None], (x - left)[..., None]
+    corners = [[picture[top + i, left + j].astype(float) for j in (0, 1)] for i in (0, 1)]
+    rows = [(1 - right) * first + right * second for first, second in corners]
+    expected = np.where(inside[..., None], (1 - down) * rows[0] + down * rows[1], 114)
+    np.testing.assert_allclose(got["images"].numpy()[~at_edge], expected[~at_edge], atol=0.2)
+    row, column = (
+        np.clip(np.floor(own[..., axis]).astype(int), 0, side) for axis, side in ((0, 17), (1, 23))
+    )
+    expected = np.where(inside, picture[row, column, 0], 0)
+    between = (np.abs(own - np.round(own)) < 1e-3).any(axis=-1)  # two pixels are equally near
+    np.testing.assert_array_equal(got["labels"].numpy()[..., 0][~between], expected[~between])
 
 
 @pytest.mark.parametrize("angle", [0.7, -2.0])

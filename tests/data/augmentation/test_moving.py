@@ -6,6 +6,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kzoo.classes import CROWD
 from kzoo.data.augmentation.geometry import View, displacement
 from kzoo.data.augmentation.moving import move_objects
 from kzoo.data.masks import paste, within_box
@@ -155,3 +156,21 @@ def test_a_picture_without_objects_has_none():
     assert not got["boxes"].any() and (got["classes"] == -1).all() and got["masks"].shape == (0, 56, 56)
     got = moved_objects(np.zeros([0, 4]), np.zeros([0], np.int32), None, one)
     assert got["boxes"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("angle", [None, 0.0])
+def test_what_is_less_than_a_pixel_wide_or_high_goes(angle):
+    boxes = [[0, 0, 9, 50], [10, 10, 60, 19.5], [20, 20, 31, 31], [30, 30, 35, 90], [0, 0, 0, 0]]
+    one = view((100, 100), (20, 20), scale=0.1, angle=angle)
+    got = moved_objects(boxes, [1, 2, 3, CROWD, -1], None, one)
+    np.testing.assert_array_equal(got["classes"], [3, CROWD, -1, -1, -1])
+    np.testing.assert_allclose(got["boxes"][0], [2, 2, 3.1, 3.1], atol=1e-2)
+    larger = moved_objects(boxes, [1, 2, 3, CROWD, -1], None, one._replace(scale=tf.fill([2], 0.2)))
+    np.testing.assert_array_equal(larger["classes"], [1, 2, 3, CROWD, -1])
+
+
+def test_what_the_border_leaves_less_than_a_pixel_of_goes():
+    one = view((100, 100), (100, 100), offset=(0.0, -49.5))
+    got = moved_objects([[10, 10, 50, 50], [10, 10, 51, 50]], [1, 2], None, one)
+    np.testing.assert_array_equal(got["classes"], [2, -1])
+    np.testing.assert_array_equal(got["boxes"][0], [0, 10, 1.5, 50])

@@ -1,3 +1,4 @@
+import json
 import os
 import threading
 from dataclasses import replace
@@ -8,10 +9,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import kzoo.data
 from kzoo.data import DataError
 from kzoo.data.pipeline.caching import in_folder, in_memory
 from kzoo.data.pipeline.reading import Reader
-from kzoo.data.sources import Split
+from kzoo.data.sources import Split, open_source, open_split, pairs
 
 PARTS = {"images": (tf.uint8, [None, None, 3]), "boxes": (tf.float32, [2, 4]), "scale": (tf.float32, [2])}
 
@@ -179,3 +181,87 @@ def test_a_folder_that_cannot_be_written_to_is_told(pictures, tmp_path, monkeypa
         assert reads_of(kept, reads, 0, 0) == [0, 0]
     assert not files(tmp_path / "cache")
     assert Path(tmp_path / "cache").is_dir()
+
+
+def pairs_of(tmp_path, values):
+    """A folder of three pictures with label pictures of these values, side by side."""
+    for folder in ("image", "label"):
+        (tmp_path / folder).mkdir()
+    for number in range(3):
+        pixels = np.full([6, 8, 3], 40 * number, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "image" / f"{number}.png")
+        labels = np.resize(np.array(values, np.uint8), [6, 8])
+        Image.fromarray(labels).save(tmp_path / "label" / f"{number}.png")
+    return f"folder:{tmp_path},values=0:0+9:1"
+
+
+def labels_of(spec, folder, **options):
+    dataset = kzoo.data.load(
+        spec, split="all", task="segmentation", shuffle=False, image_size=(6, 8), cache=folder, **options
+    )
+    return np.concatenate([batch["classes"].numpy() for batch in dataset])
+
+
+def test_label_pictures_are_not_decoded_to_find_what_is_kept(tmp_path, monkeypatch):
+    spec, folder = pairs_of(tmp_path, [0, 9]), tmp_path / "cache"
+    first = labels_of(spec, folder)
+    assert set(first.reshape(-1)) == {0, 1}
+    decoded = []
+    true = pairs.read_values
+    monkeypatch.setattr(pairs, "read_values", lambda path, *args: decoded.append(path.name) or true(path))
+    np.testing.assert_array_equal(labels_of(spec, folder), first)
+    assert decoded == []
+    Image.new("L", (8, 6), 9).save(tmp_path / "label" / "1.png")
+    again = labels_of(spec, folder)
+    assert decoded and set(decoded) == {"1.png"}
+    np.testing.assert_array_equal(again[1], np.ones([6, 8]))
+    np.testing.assert_array_equal(again[[0, 2]], first[[0, 2]])
+
+
+def test_values_that_stand_for_other_classes_are_read_anew(tmp_path):
+    spec = pairs_of(tmp_path, [0, 9])
+    split = open_split(open_source(spec, task="segmentation"), "all")
+    other = open_split(open_source(spec.replace("0:0+9:1", "0:1+9:0"), task="segmentation"), "all")
+    assert split.label_state(0) != other.label_state(0)
+    (tmp_path / "label" / "0.png").unlink()
+    assert split.label_state(0) == ""  # and to read it tells what is wrong
+
+
+def test_what_is_read_from_files_is_shared_by_all_seeds(tmp_path):
+    spec, folder = pairs_of(tmp_path, [0, 9]), tmp_path / "cache"
+    labels_of(spec, folder, seed=1)
+    kept = files(folder)
+    labels_of(spec, folder, seed=2)
+    assert files(folder) == kept and len(kept) == 3
+
+
+def test_what_is_drawn_is_kept_seed_by_seed(tmp_path):
+    def images(seed):
+        options = {"split": "val[:4]", "batch_size": 4, "seed": seed, "cache": tmp_path / "cache"}
+        return next(iter(kzoo.data.load("shapes", **options)))["images"].numpy()
+
+    first = images(1)
+    assert (images(2) != first).any() and len(files(tmp_path / "cache")) == 8
+    np.testing.assert_array_equal(images(1), first)
+
+
+def test_labels_of_other_masks_are_read_anew(tmp_path):
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (8, 6)).save(tmp_path / "train" / "a.png")
+
+    def labels(right):
+        polygon = [0, 0, right, 0, right, 6, 0, 6]
+        row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 8, 6], "segmentation": [polygon]}
+        content = {
+            "images": [{"id": 1, "file_name": "a.png", "height": 6, "width": 8}],
+            "categories": [{"id": 1, "name": "cat"}],
+            "annotations": [row | {"area": 40, "iscrowd": 0}],
+        }
+        (tmp_path / "instances_train.json").write_text(json.dumps(content))
+        options = {"task": "segmentation", "shuffle": False, "cache": tmp_path / "cache"}
+        return next(iter(kzoo.data.load(f"coco:{tmp_path}", **options)))["classes"].numpy()[0]
+
+    for right in (8, 4, 8):
+        expected = np.repeat([np.arange(8) < right], 6, axis=0)
+        np.testing.assert_array_equal(labels(right), expected)
+    assert len(files(tmp_path / "cache")) == 1

@@ -235,9 +235,12 @@ def test_what_is_no_table_is_refused(table, bad):
 
 
 def test_files_that_are_none(table, tmp_path):
-    table.write(encoding="utf-16")
-    with pytest.raises(DataError, match=r"boxes\.csv: .*; expected rows of text in UTF-8"):
-        open_source(table.spec)
+    for encoding in ("utf-16", "utf-16-le", "latin-1"):
+        text = None if encoding == "utf-16" else "\ufeff" * (encoding != "latin-1") + "a.png,chät\n"
+        table.write(text, encoding=encoding)
+        told = "can't decode" if encoding == "latin-1" else "text in UTF-16"
+        with pytest.raises(DataError, match=rf"boxes\.csv: .*{told}.*; expected rows of text in UTF-8"):
+            open_source(table.spec)
     with pytest.raises(DataError, match="none.csv does not exist; expected a table"):
         open_source(f"csv:{tmp_path}/none.csv")
     with pytest.raises(DataError, match="is a directory"):
@@ -561,3 +564,26 @@ def test_any_text_is_a_table_or_a_data_error(tmp_path_factory, text):
 )
 def test_whether_the_first_row_is_a_header(first, header):
     assert has_header(first.split(",")) == header
+
+
+def test_boxes_that_are_told_by_their_middle(table):
+    table.header = ["image,class,cx,cy,w,h"]
+    table.rows = [f"{name},cat,15,15.5,10,21" for name in table.names]
+    table.write()
+    with pytest.raises(DataError, match=r"expected corners, or box=cx\+cy\+WIDTH\+HEIGHT,format=cxcywh"):
+        open_source(table.spec)
+    split = table.open(options=",box=cx+cy+w+h,format=cxcywh")
+    assert split.boxes[3].tolist() == [[10, 5, 20, 26]]
+    table.rows[4] = f"{table.names[4]},cat,15,15,-10,20"
+    table.write()
+    with pytest.warns(DataWarning, match="cx 15, cy 15, w -10, h 20.* is reversed; expected w and h above 0"):
+        table.open(options=",box=cx+cy+w+h,format=cxcywh")
+
+
+def test_a_decimal_comma_is_told(table):
+    table.header = [HEADER.replace(",", ";")]
+    table.rows = [row.replace(",", ";") for row in table.rows]
+    table.rows[0] = table.rows[0].replace("10;5", "10,5;5")
+    table.write()
+    with pytest.warns(DataWarning, match="10,5, .*expected a point before decimals, not a comma"):
+        table.open()

@@ -65,7 +65,7 @@ def test_words_are_a_header():
         ("image,class,x1,y1", "has the columns x1, y1 of a box, but not x2, y2; expected all four"),
         (
             "image,class,x_center,y_center,width,height",
-            "x_center, y_center of a box's middle; expected its left",
+            "x_center, y_center of a box's middle; expected corners, or box=x_center\\+y_center\\+WIDTH",
         ),
         ("image,class,xc,yc,w,h", "the columns xc, yc of a box's middle"),
     ],

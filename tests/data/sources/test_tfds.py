@@ -174,7 +174,7 @@ def test_what_is_not_there_is_not_waited_for_without_a_network(tmp_path, monkeyp
     builder = "kzoo.data.sources.tfds_builder.tfds.core.DatasetBuilder"
     monkeypatch.setattr(f"{builder}.url_infos", {"https://pictures.example/a.zip": None}, raising=False)
     with pytest.raises(DataError) as raised:
-        kzoo.data.info(f"tfds:cifar10,data_dir={tmp_path}")
+        kzoo.data.load(f"tfds:cifar10,data_dir={tmp_path}", task="classification")
     told = str(raised.value)
     assert told.startswith(f"tfds:cifar10,data_dir={tmp_path}: it is not in {tmp_path}/cifar10/")
     assert "is not to be reached; or expected data_dir=DIR" in told
@@ -185,7 +185,19 @@ def test_what_is_not_there_is_not_waited_for_without_a_network(tmp_path, monkeyp
 
 def test_what_is_downloaded_by_hand_says_how(tmp_path):
     with pytest.raises(DataError, match=r"ILSVRC2012_img_train.tar.*or expected data_dir=DIR"):
-        kzoo.data.info(f"tfds:imagenet2012,data_dir={tmp_path}")
+        kzoo.data.check(f"tfds:imagenet2012,data_dir={tmp_path}")
+
+
+def test_to_ask_what_is_in_a_set_downloads_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", None)
+    found = kzoo.data.info(f"tfds:coco/2017,data_dir={tmp_path}")
+    assert (found.splits, found.classes, found.tasks) == ({}, (), ("detection",))
+    told = capsys.readouterr().err
+    assert f"it is not in {tmp_path}/coco/2017/" in told
+    assert f"to fetch it: tfds build coco/2017 --data_dir={tmp_path}" in told
+    kzoo.data.info(f"tfds:imagenet2012,data_dir={tmp_path}")
+    assert "tfds build imagenet2012 --data_dir" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_boxes_are_in_pixels_and_whole_ones_are_whole(tmp_path):

@@ -1,14 +1,16 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import kzoo.data
-from kzoo.data.checking.damage import find_damage
-from kzoo.data.faults import DataError, DataWarning, collected
+from kzoo.data.faults import DataError, DataWarning, as_data_errors, collected
 from kzoo.data.pictures import read_picture
+from kzoo.data.resize import resized
 from kzoo.data.sources import open_source, open_split
+from kzoo.data.sources.damage import find_damage
 
 HEIGHT, WIDTH = 48, 64
 FORMATS = ("jpg", "png", "gif", "bmp", "tif", "webp", "ppm")
@@ -199,3 +201,78 @@ def test_data_that_are_left_over_are_damage_but_zeros_are_not(tmp_path):
         path.write_bytes(content[:-2] + left_over + content[-2:])
         damage = find_damage(path)
         assert (damage is None) if told is None else told in damage
+
+
+def cut_within(content):
+    """A JPEG that ends as it should, without half of its data: only decoding finds that."""
+    return content[: len(content) // 2] + content[-2:]
+
+
+def left_over(content):
+    """A JPEG with damage that decoders pass over."""
+    return content[:-2] + b"leftover" + content[-2:]
+
+
+def twenty(path, **changed):
+    """Twenty pictures in one class, some of them changed."""
+    (path / "cat").mkdir()
+    for seed in range(20):
+        change = changed.get(f"_{seed}", bytes)
+        (path / "cat" / f"{seed:02}.jpg").write_bytes(change(encoded(seed, quality=95)))
+    return f"folder:{path}", {"split": "all", "task": "classification", "image_size": (24, 32)}
+
+
+def places_of(dataset):
+    return [index for batch in dataset for index in batch["image_id"].numpy()]
+
+
+def test_strict_looks_all_through_the_files_at_once(tmp_path):
+    spec, settings = twenty(tmp_path, _7=cut_within)
+    with pytest.raises(DataError, match=r"(?s)1 fault in 1 of 20.*strict=True.*07\.jpg: .*premature end"):
+        kzoo.data.load(spec, strict=True, shuffle=True, **settings)
+    (tmp_path / "cat" / "07.jpg").write_bytes(left_over(encoded(7)))
+    with pytest.raises(DataError, match=r"07\.jpg: .*extraneous bytes"):
+        kzoo.data.load(spec, strict=True, **settings)
+    with pytest.raises(DataError, match=r"07\.jpg: .*extraneous bytes"):
+        kzoo.data.convert(spec, name="cats", directory=tmp_path / "sets", splits={"a": "all"}, strict=True)
+    (tmp_path / "cat" / "07.jpg").write_bytes(encoded(7))
+    assert kzoo.data.load(spec, strict=True, **settings).num_pictures == 20
+
+
+def test_strict_looks_through_pictures_within_other_files(tmp_path):
+    spec, settings = twenty(tmp_path, _7=left_over)
+    directory = kzoo.data.convert(spec, name="cats", directory=tmp_path / "sets", splits={"a": "all"})
+    with pytest.raises(DataError, match=r"record 7 of .*extraneous bytes"):
+        kzoo.data.load(f"tfds:{directory}", strict=True, **settings | {"split": "a"})
+
+
+def test_to_measure_on_there_are_the_pictures_that_can_be_read(tmp_path):
+    spec, settings = twenty(tmp_path, _7=cut_within, _9=left_over)
+    with pytest.warns(DataWarning, match=r"(?s)1 fault in 1 of 20 pictures.*07\.jpg: truncated within"):
+        batches = kzoo.data.load(spec, shuffle=False, **settings)
+    assert [Path(name).name for name in batches.pictures.names[6:9]] == ["06.jpg", "08.jpg", "09.jpg"]
+    assert [len(rows) for rows in (batches.pictures.classes, batches.pictures.sizes)] == [19, 19]
+    assert places_of(batches) == list(range(19))
+
+
+def test_to_learn_from_the_next_picture_takes_the_place(tmp_path):
+    spec, settings = twenty(tmp_path, _7=cut_within, _8=cut_within)
+    batches = kzoo.data.load(spec, shuffle=True, **settings)
+    assert batches.num_pictures == 20
+    with pytest.warns(DataWarning) as told:
+        first = {int(i): p for b in batches for i, p in zip(b["image_id"], b["images"].numpy(), strict=True)}
+        places = places_of(batches)
+    told = sorted(str(one.message) for one in told)
+    assert len(told) == 2 and "1 of 20 pictures cannot be read so far" in told[0]
+    assert {name for name in ("07.jpg", "08.jpg") if any(name in one for one in told)} == {"07.jpg", "08.jpg"}
+    assert sorted(places) == sorted([*set(range(20)) - {7, 8}, 9, 9])
+    kept = read_picture(tmp_path / "cat" / "09.jpg")
+    np.testing.assert_array_equal(first[9], resized(kept, (24, 32)))
+
+
+def test_data_of_which_a_tenth_cannot_be_read_is_not_learnt_from(tmp_path):
+    spec, settings = twenty(tmp_path, _7=cut_within, _8=cut_within, _19=cut_within)
+    batches = kzoo.data.load(spec, shuffle=True, cache="memory", **settings)
+    told = r"3 of 20 pictures cannot be read, which is more than a tenth.*\d\d\.jpg: truncated"
+    with pytest.warns(DataWarning), pytest.raises(DataError, match=told), as_data_errors():
+        places_of(batches)
