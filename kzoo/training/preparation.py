@@ -39,6 +39,11 @@ def prepare(settings: Settings, several_workers: bool = True) -> tf.distribute.S
                 f"minutes={settings.minutes}: there are {workers.described(strategy)}, whose clocks differ; "
                 "--epochs is expected in its place."
             )
+    if strategy.num_replicas_in_sync > 1 and settings.accumulate > 1:
+        raise ValueError(
+            f"accumulate={settings.accumulate}: there are {workers.described(strategy)}, on which gradients "
+            "cannot be gathered over steps; 1 is expected, and a larger batch_size, which they share."
+        )
     if strategy.num_replicas_in_sync > 1 and workers.is_chief(strategy):
         print(f"Training on {workers.described(strategy)}.")
     keras.utils.set_random_seed(settings.seed)
