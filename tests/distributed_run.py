@@ -94,8 +94,31 @@ def shown():
     told["of others"] = learner.fit(data, epochs=2, verbose=0, validation_data=data).history
     told["of others"]["state"] = state(learner)
     told["parts"] = parts(pictures(11).without_end(1))
+    told["refused"] = refused() if MODE != "one" else []
     wait_for_all(strategy)
     return told
+
+
+def refused():
+    """What is said of what several replicas cannot do."""
+    learner = model()
+    batch = next(iter(pictures(4)))
+
+    def within_scope():
+        with strategy.scope():
+            learner.predict_on_batch(batch)
+
+    def eagerly():
+        learner.compile("sgd", run_eagerly=True)
+        learner.fit(pictures(4), verbose=0)
+
+    said = []
+    for work in (lambda: learner.train_on_batch(batch), within_scope, eagerly):
+        try:
+            work()
+        except (ValueError, RuntimeError) as error:
+            said.append(str(error))
+    return said
 
 
 def parts(dataset):

@@ -134,6 +134,14 @@ def test_the_parts_of_all_replicas_are_the_batches_of_one_device(shown):
         assert [len(one) - len(two) for one, two in zip(first, second, strict=True)] == [0, -1, 0, 0]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_what_several_replicas_cannot_do_is_told(shown, mode):
+    single, within, eagerly = shown[mode]["refused"]
+    assert "learns by fit(dataset), not from single batches" in single
+    assert "outside of strategy.scope()" in within
+    assert eagerly.startswith("run_eagerly=True: ")
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_worker_that_is_killed_ends_the_other(started, victim):
     configs = cluster()
