@@ -11,6 +11,7 @@ are compared, and the logs. The last line is a row of a Markdown table.
 Bit for bit needs the same arithmetic each time: float32 on CPUs of one kind.
 """
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -100,6 +101,9 @@ def variables(folder: Path) -> dict[str, np.ndarray]:
     """Name -> array of all that was saved at the end, the optimizer's too."""
     import keras
 
+    import kzoo  # noqa: F401 - with it Keras knows the model
+    from kzoo import training  # noqa: F401 - and the optimizer
+
     model = keras.models.load_model(folder / "model.keras")
     both = {"model": model.variables, "optimizer": model.optimizer.variables}
     return {
@@ -109,13 +113,18 @@ def variables(folder: Path) -> dict[str, np.ndarray]:
     }
 
 
-def wait_for(process: subprocess.Popen, folder: Path, pattern: str) -> bool:
-    """Waits for a file among the checkpoints; False if the run came to its end before."""
-    while process.poll() is None:
-        if any(folder.glob(f"checkpoints/{pattern}")):
-            return True
+def wait_for_writing(process: subprocess.Popen, folder: Path) -> None:
+    """Waits until a checkpoint is being written, or the run is at its end."""
+    before = written(folder)
+    while process.poll() is None and written(folder) <= before:
         time.sleep(0.001)
-    return False
+
+
+def written(folder: Path) -> set[tuple[str, int]]:
+    """Checkpoints of which a part is there, by name and time: older ones may lie there, too."""
+    with contextlib.suppress(FileNotFoundError):  # it was brought to its end meanwhile
+        return {(path.name, path.stat().st_mtime_ns) for path in folder.glob("checkpoints/*.partial.npz")}
+    return set()
 
 
 def kill_again_and_again(settings: Settings, folder: Path, start_up: float, others: float) -> list[str]:
@@ -142,7 +151,7 @@ def kill_again_and_again(settings: Settings, folder: Path, start_up: float, othe
             process.wait(timeout=moment)
         except subprocess.TimeoutExpired:
             if len(moments) % WRITING == WRITING - 1:
-                wait_for(process, folder, "*.partial.npz")
+                wait_for_writing(process, folder)
         if process.poll() is not None:
             break  # it was at its end
         process.send_signal(signal.SIGKILL)
@@ -173,7 +182,7 @@ def main(settings: Settings) -> None:
         whole, killed = folder / "whole", folder / "killed"
         began = time.monotonic()
         process = start(settings, whole)
-        wait_for(process, whole, "step-*")
+        wait_for_writing(process, whole)
         start_up = time.monotonic() - began
         finish(process, whole)
         seconds = time.monotonic() - began

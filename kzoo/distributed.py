@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import keras
 import tensorflow as tf
 
+from kzoo.data.passes import Passes
 from kzoo.workers import several_workers
 
 
@@ -123,7 +124,9 @@ class Steps(keras.callbacks.Callback):
         passes: of the data to learn from; None if it has none.
     """
 
-    def __init__(self, steps: int | None = None, test_steps: int | None = None, passes=None) -> None:
+    def __init__(
+        self, steps: int | None = None, test_steps: int | None = None, passes: Passes | None = None
+    ) -> None:
         super().__init__()
         self._steps, self._test_steps, self._passes = steps, test_steps, passes
 

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 import keras
 import tensorflow as tf
 
+from kzoo import replicas
 from kzoo.batches import check_data, check_pictures
 from kzoo.data.faults import as_data_errors
 from kzoo.distributed import Replicated, Steps, parted
+from kzoo.global_batch import GlobalBatch
 from kzoo.options import plain
 from kzoo.workers import as_worker_lost
 
@@ -18,7 +20,7 @@ _OWN = ("zoo_name", "zoo_options", "least_size")  # what a saved model tells bey
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class ZooModel(Replicated):
+class ZooModel(Replicated, GlobalBatch):
     """A functional model that is trained and asked through the same graph.
 
     Made like any functional model, `ZooModel(inputs, outputs)`, where the inputs are a dict of `images` and
@@ -57,7 +59,9 @@ class ZooModel(Replicated):
             inputs = {"images": inputs}
         shape = getattr(inputs.get("images"), "shape", None)
         if shape is not None and getattr(shape, "rank", 4) is not None:
-            check_pictures(self, "images", tuple(shape))
+            # Of several replicas one may have none of the pictures.
+            shape = (None, *shape[1:]) if replicas.together() else tuple(shape)
+            check_pictures(self, "images", shape)
         return super().__call__({name: inputs.get(name) for name in self._inputs_struct}, *args, **kwargs)
 
     def fit(self, x=None, *args, **kwargs):

@@ -34,19 +34,20 @@ class Settings(training.Shapes):
 
 def main(settings: Settings) -> None:
     """Trains, measures, exports."""
-    training.prepare(settings)
+    strategy = training.prepare(settings)
     train, validation, test = settings.load()
     most = train.element_spec["boxes"].shape[1]
     check_integer(f"{settings.data} has {most} objects in a picture, max_objects", settings.max_objects, most)
 
-    model = kzoo.build(
-        "box_regressor",
-        num_classes=len(train.classes),
-        input_shape=(128, 128, 3),
-        backbone=settings.backbone,
-        max_objects=settings.max_objects,
-    )
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+    with strategy.scope():
+        model = kzoo.build(
+            "box_regressor",
+            num_classes=len(train.classes),
+            input_shape=(128, 128, 3),
+            backbone=settings.backbone,
+            max_objects=settings.max_objects,
+        )
+        model.compile(settings.make_optimizer())
 
     run = training.Run(settings, train.classes)
     run.fit(model, train, validation)

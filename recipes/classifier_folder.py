@@ -36,19 +36,20 @@ class Settings(training.OwnPictures):
 
 def main(settings: Settings) -> None:
     """Trains, measures, exports."""
-    training.prepare(settings)
+    strategy = training.prepare(settings)
     train, validation, test = settings.load("classification")
 
-    model = kzoo.build(
-        "classifier",
-        num_classes=len(train.classes),
-        input_shape=(*settings.image_size, 3),
-        backbone=settings.backbone,
-        label_smoothing=settings.label_smoothing,
-        mixup=settings.mixup,
-        cutmix=settings.cutmix,
-    )
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+    with strategy.scope():
+        model = kzoo.build(
+            "classifier",
+            num_classes=len(train.classes),
+            input_shape=(*settings.image_size, 3),
+            backbone=settings.backbone,
+            label_smoothing=settings.label_smoothing,
+            mixup=settings.mixup,
+            cutmix=settings.cutmix,
+        )
+        model.compile(settings.make_optimizer())
 
     run = training.Run(settings, train.classes)
     run.fit(model, train, validation, settings.steps_per_epoch)

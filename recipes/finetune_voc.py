@@ -69,24 +69,25 @@ class Settings(training.OwnObjects):
 
 def main(settings: Settings) -> None:
     """Trains, measures, exports."""
-    training.prepare(settings)
+    strategy = training.prepare(settings)
     train, validation, test = settings.load()
 
     given = {"backbone": settings.backbone, "anchor_sizes": settings.anchor_sizes}
-    model = kzoo.build(
-        settings.model,
-        weights=settings.weights,
-        freeze=settings.freeze,
-        num_classes=len(train.classes),
-        input_shape=(*settings.image_size, 3),
-        freeze_statistics=True,
-        max_detections=settings.max_detections,
-        **{option: value for option, value in given.items() if value is not None},
-    )
-    print(model.fitted)
-    learns = any(is_of_backbone(layer.name) and layer.trainable_weights for layer in model.layers)
-    backbone_rate = settings.backbone_rate if learns else 1.0  # a rate of nothing is an error
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay, backbone_rate))
+    with strategy.scope():
+        model = kzoo.build(
+            settings.model,
+            weights=settings.weights,
+            freeze=settings.freeze,
+            num_classes=len(train.classes),
+            input_shape=(*settings.image_size, 3),
+            freeze_statistics=True,
+            max_detections=settings.max_detections,
+            **{option: value for option, value in given.items() if value is not None},
+        )
+        print(model.fitted)
+        learns = any(is_of_backbone(layer.name) and layer.trainable_weights for layer in model.layers)
+        backbone_rate = settings.backbone_rate if learns else 1.0  # a rate of nothing is an error
+        model.compile(settings.make_optimizer(backbone_rate))
 
     run = training.Run(settings, train.classes, settings.max_detections)
     run.fit(model, train, validation, settings.steps_per_epoch)

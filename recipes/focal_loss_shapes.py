@@ -52,22 +52,23 @@ def train_with(loss: str, settings: Settings) -> tuple["kzoo.ZooModel", dict[str
     settings = dataclasses.replace(
         settings, output=settings.output / folder(loss), export=settings.export / folder(loss)
     )
-    training.prepare(settings)  # the seed, too: all begin with the same weights
+    strategy = training.prepare(settings, several_workers=False)  # the seed, too: all begin alike
     train, validation, test = settings.load()
 
-    model = kzoo.build(
-        "retinanet",
-        num_classes=len(train.classes),
-        input_shape=(128, 128, 3),
-        backbone=settings.backbone,
-        pyramid_channels=64,
-        head_depth=2,
-        normalization="batch",
-        anchor_sizes=(16, 32),
-        box_loss="giou",
-        **LOSSES[loss],
-    )
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+    with strategy.scope():
+        model = kzoo.build(
+            "retinanet",
+            num_classes=len(train.classes),
+            input_shape=(128, 128, 3),
+            backbone=settings.backbone,
+            pyramid_channels=64,
+            head_depth=2,
+            normalization="batch",
+            anchor_sizes=(16, 32),
+            box_loss="giou",
+            **LOSSES[loss],
+        )
+        model.compile(settings.make_optimizer())
 
     run = training.Run(settings, train.classes)
     run.fit(model, train, validation)

@@ -98,11 +98,12 @@ def climb(rung: Rung, settings: Settings, images: np.ndarray) -> tuple[str, list
         output=settings.output / place,
         export=settings.export / place,
     )
-    training.prepare(settings)
+    strategy = training.prepare(settings, several_workers=False)
     train, validation, test = settings.load(rung.task)
     options = rung.options if rung.name == "unet" else {"backbone": settings.backbone} | rung.options
-    model = kzoo.build(rung.name, num_classes=len(train.classes), input_shape=(128, 128, 3), **options)
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+    with strategy.scope():
+        model = kzoo.build(rung.name, num_classes=len(train.classes), input_shape=(128, 128, 3), **options)
+        model.compile(settings.make_optimizer())
 
     run = training.Run(settings, train.classes)
     run.fit(model, train, validation)

@@ -27,25 +27,26 @@ class Settings(training.Shapes):
 
 def main(settings: Settings) -> None:
     """Trains, measures, exports."""
-    training.prepare(settings)
+    strategy = training.prepare(settings)
     train, validation, test = settings.load("instance_segmentation")
 
-    model = kzoo.build(
-        "mask_rcnn",
-        num_classes=len(train.classes),
-        input_shape=(128, 128, 3),
-        backbone=settings.backbone,
-        pyramid_channels=64,
-        normalization="batch",
-        anchor_sizes=(16, 32, 64),
-        proposals_train=300,
-        proposals_test=100,
-        roi_samples=64,
-        head_units=256,
-        mask_channels=64,
-        box_loss="giou",
-    )
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+    with strategy.scope():
+        model = kzoo.build(
+            "mask_rcnn",
+            num_classes=len(train.classes),
+            input_shape=(128, 128, 3),
+            backbone=settings.backbone,
+            pyramid_channels=64,
+            normalization="batch",
+            anchor_sizes=(16, 32, 64),
+            proposals_train=300,
+            proposals_test=100,
+            roi_samples=64,
+            head_units=256,
+            mask_channels=64,
+            box_loss="giou",
+        )
+        model.compile(settings.make_optimizer())
 
     run = training.Run(settings, train.classes)
     run.fit(model, train, validation)

@@ -25,22 +25,23 @@ class Settings(training.Shapes):
 
 def main(settings: Settings) -> None:
     """Trains, measures, exports."""
-    training.prepare(settings)
+    strategy = training.prepare(settings)
     train, validation, test = settings.load()
 
-    model = kzoo.build(
-        "retinanet",
-        num_classes=len(train.classes),
-        input_shape=(128, 128, 3),
-        backbone=settings.backbone,
-        pyramid_channels=64,
-        head_depth=2,
-        normalization="batch",
-        anchor_sizes=(16, 32),  # shapes are 16 to 64 pixels: two levels see them all
-        focal_gamma=1.0,  # in so short a training everything is hard, and the paper's 2 learns more slowly
-        box_loss="giou",
-    )
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+    with strategy.scope():
+        model = kzoo.build(
+            "retinanet",
+            num_classes=len(train.classes),
+            input_shape=(128, 128, 3),
+            backbone=settings.backbone,
+            pyramid_channels=64,
+            head_depth=2,
+            normalization="batch",
+            anchor_sizes=(16, 32),  # shapes are 16 to 64 pixels: two levels see them all
+            focal_gamma=1.0,  # in so short a training all is hard, and the paper's 2 learns more slowly
+            box_loss="giou",
+        )
+        model.compile(settings.make_optimizer())
 
     run = training.Run(settings, train.classes)
     run.fit(model, train, validation)

@@ -30,22 +30,23 @@ class Settings(training.OwnObjects):
 
 def main(settings: Settings) -> None:
     """Trains, measures, exports."""
-    training.prepare(settings)
+    strategy = training.prepare(settings)
     train, validation, test = settings.load()
 
-    model = kzoo.build(
-        "retinanet",
-        num_classes=len(train.classes),
-        input_shape=(*settings.image_size, 3),
-        backbone=settings.backbone,
-        pyramid_channels=64,
-        head_depth=2,
-        normalization="batch",
-        anchor_sizes=settings.anchor_sizes,
-        box_loss="giou",
-        max_detections=settings.max_detections,
-    )
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+    with strategy.scope():
+        model = kzoo.build(
+            "retinanet",
+            num_classes=len(train.classes),
+            input_shape=(*settings.image_size, 3),
+            backbone=settings.backbone,
+            pyramid_channels=64,
+            head_depth=2,
+            normalization="batch",
+            anchor_sizes=settings.anchor_sizes,
+            box_loss="giou",
+            max_detections=settings.max_detections,
+        )
+        model.compile(settings.make_optimizer())
 
     run = training.Run(settings, train.classes, settings.max_detections)
     run.fit(model, train, validation, settings.steps_per_epoch)

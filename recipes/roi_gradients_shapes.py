@@ -37,25 +37,26 @@ class Settings(training.Shapes):
 def train_with(roi: str, settings: Settings) -> dict[str, float]:
     """One training; its figures."""
     settings = dataclasses.replace(settings, output=settings.output / roi, export=settings.export / roi)
-    training.prepare(settings)  # the seed, too: both begin with the same weights
+    strategy = training.prepare(settings, several_workers=False)  # the seed, too: both begin alike
     train, validation, test = settings.load()
 
-    model = kzoo.build(
-        "faster_rcnn",
-        num_classes=len(train.classes),
-        input_shape=(128, 128, 3),
-        backbone=settings.backbone,
-        pyramid_channels=64,
-        normalization="batch",
-        anchor_sizes=(16, 32, 64),
-        proposals_train=300,
-        proposals_test=100,
-        roi=roi,
-        roi_samples=64,
-        head_units=256,
-        box_loss="giou",
-    )
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+    with strategy.scope():
+        model = kzoo.build(
+            "faster_rcnn",
+            num_classes=len(train.classes),
+            input_shape=(128, 128, 3),
+            backbone=settings.backbone,
+            pyramid_channels=64,
+            normalization="batch",
+            anchor_sizes=(16, 32, 64),
+            proposals_train=300,
+            proposals_test=100,
+            roi=roi,
+            roi_samples=64,
+            head_units=256,
+            box_loss="giou",
+        )
+        model.compile(settings.make_optimizer())
 
     run = training.Run(settings, train.classes)
     run.fit(model, train, validation)

@@ -69,10 +69,11 @@ def as_large(settings: Settings, classes: int) -> dict[str, object]:
 def train_with(name: str, settings: Settings, options: dict[str, object]) -> tuple["kzoo.ZooModel", dict]:
     """One training: the model and its figures."""
     settings = dataclasses.replace(settings, output=settings.output / name, export=settings.export / name)
-    training.prepare(settings)  # the seed, too: both see the same pictures
+    strategy = training.prepare(settings, several_workers=False)  # the seed, too: both see the same pictures
     train, validation, test = settings.load("classification")
-    model = build(settings, len(train.classes), **options)
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+    with strategy.scope():
+        model = build(settings, len(train.classes), **options)
+        model.compile(settings.make_optimizer())
 
     run = training.Run(settings, train.classes)
     run.fit(model, train, validation)
@@ -102,7 +103,7 @@ def draw_looks(model: "kzoo.ZooModel", images: np.ndarray, window: int, path: Pa
 
 def main(settings: Settings) -> None:
     """Trains twice, compares, and looks at where the transformer looks."""
-    training.prepare(settings)
+    training.prepare(settings, several_workers=False)
     _, _, test = settings.load("classification")
     options = {"transformer": {}, "cnn": as_large(settings, len(test.classes))}
     models, figures = {}, {}

@@ -37,21 +37,22 @@ class Settings(training.OwnPixels):
 
 def main(settings: Settings) -> None:
     """Trains, measures, exports."""
-    training.prepare(settings)
+    strategy = training.prepare(settings)
     train, validation, test = settings.load_pixels(border_sigma=settings.border_sigma)
 
-    model = kzoo.build(
-        "unet",
-        num_classes=len(train.classes),
-        width=settings.width,
-        depth=settings.depth,
-        backbone=settings.backbone,
-        standardize=settings.backbone is None,  # stained tissue is bright, and fluorescence dark
-        normalization="batch",
-        loss="cross_entropy_dice",
-        border_weight=settings.border_weight,
-    )
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+    with strategy.scope():
+        model = kzoo.build(
+            "unet",
+            num_classes=len(train.classes),
+            width=settings.width,
+            depth=settings.depth,
+            backbone=settings.backbone,
+            standardize=settings.backbone is None,  # stained tissue is bright, and fluorescence dark
+            normalization="batch",
+            loss="cross_entropy_dice",
+            border_weight=settings.border_weight,
+        )
+        model.compile(settings.make_optimizer())
 
     run = training.Run(settings, train.classes)
     run.fit(model, train, validation, settings.steps_per_epoch)

@@ -38,21 +38,22 @@ class Settings(training.OwnPixels):
 
 def main(settings: Settings) -> None:
     """Trains, measures, exports."""
-    training.prepare(settings)
+    strategy = training.prepare(settings)
     train, validation, test = settings.load_pixels()
     if settings.cells is not None:
         check_choice("cells", settings.cells, train.classes)
 
-    model = kzoo.build(
-        "unet",
-        num_classes=len(train.classes),
-        width=settings.width,
-        depth=settings.depth,
-        backbone=settings.backbone,
-        normalization="batch",
-        loss="cross_entropy_dice",
-    )
-    model.compile(training.adamw(settings.learning_rate, settings.weight_decay))
+    with strategy.scope():
+        model = kzoo.build(
+            "unet",
+            num_classes=len(train.classes),
+            width=settings.width,
+            depth=settings.depth,
+            backbone=settings.backbone,
+            normalization="batch",
+            loss="cross_entropy_dice",
+        )
+        model.compile(settings.make_optimizer())
 
     run = training.Run(settings, train.classes)
     run.fit(model, train, validation, settings.steps_per_epoch)

@@ -1,19 +1,18 @@
 """Backbones made elsewhere: `"keras.applications.EfficientNetB0"`, `"keras_cv.resnet18_v2"` and the like."""
 
 import keras
-import tensorflow as tf
 
 from kzoo.backbones import keras_applications, keras_cv
 from kzoo.backbones.strides import maps_by_level
 from kzoo.checks import check_choice
+from kzoo.layers.batch_norm import SharedBatchNormalization
 
 
 @keras.saving.register_keras_serializable("kzoo")
 class Backbone(keras.Model):
     """A network from pictures to a list of feature maps, finest first; `adapt` makes it.
 
-    Made, or loaded, under a `tf.distribute.Strategy` with several replicas, its batch normalisation shares
-    its statistics among them, by Keras's own computation: each replica counts by its pixels.
+    Several replicas share the statistics of its batch normalisation, which otherwise is Keras's own.
 
     It is saved as its name and built anew when it is loaded, because some of keras-cv's layers do not load.
     """
@@ -85,8 +84,8 @@ def adapt(
         raise ValueError(f'backbone="{name}": has no features of level {coarsest} or finer.')
     backbone = Backbone(network.inputs, list(maps.values()), name=layer_name)
     for layer in backbone._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        if type(layer) is keras.layers.BatchNormalization:
+            layer.__class__ = SharedBatchNormalization  # where they lie, some within layers that are theirs
     backbone.network, backbone.size, backbone.levels, backbone.coarsest = name, size, tuple(maps), coarsest
     return preprocess, backbone
 

@@ -17,8 +17,8 @@ class BatchNorm(keras.layers.BatchNormalization):
     estimate, N / (N - 1) times its variance for N pixels, as PyTorch's does and the fused kernel of Keras 2
     did; the outputs in training are normalised by the plain variance. And under a `tf.distribute.Strategy`
     with several replicas the batch is the global one: the replicas share their statistics, as PyTorch's
-    SyncBatchNorm does, each counting by its pixels, of which it may have none. `synchronized`, by which
-    Keras's layer is asked for that, changes nothing here.
+    SyncBatchNorm does, each counting by its pixels. `synchronized`, by which Keras's layer is asked for that,
+    changes nothing here.
 
     Args:
         momentum: share of the old moving statistics that a step keeps; 0.9 is PyTorch's default of 0.1.
@@ -59,6 +59,20 @@ class BatchNorm(keras.layers.BatchNormalization):
         return outputs
 
 
+class SharedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras's batch normalisation, of all replicas together, each of which may have any number of pictures.
+
+    Keras's own `synchronized=True` takes sums of squares, which float32 cannot hold beside a large mean, and
+    would count the picture that stands in where a replica has none.
+    """
+
+    def _moments(self, inputs, mask):
+        if replicas.together() is None or mask is not None:
+            return super()._moments(inputs, mask)
+        mean, variance, _ = replicas.moments_of_all(inputs, tuple(self._reduction_axes))
+        return mean, variance
+
+
 def normalized_together(
     features: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -76,10 +90,11 @@ def normalized_together(
         The features, and the mean and the unbiased variance of all pixels, float32 `[C]` each, the same in
         all replicas. Gradients flow through the features alone.
     """
+    weight = replicas.weight()
 
     @tf.custom_gradient
     def normalized(features, scale, offset):
-        mean, variance, pixels = _moments_of_all(features)
+        mean, variance, pixels = replicas.moments_of_all(tf.cast(features, tf.float32), PIXELS)
         outputs = _normalized(features, scale, offset, mean, variance, epsilon)
 
         def gradients(upstream, *_):
@@ -97,8 +112,8 @@ def normalized_together(
             # The statistics move with every pixel of every replica.
             by_scale, by_offset = tf.unstack(replicas.sum_over_replicas(tf.stack([of_scale, of_offset])))
             sharpness = tf.math.rsqrt(variance + epsilon)
-            slope = scale * tf.square(sharpness) * by_scale / pixels
-            level = scale * sharpness * by_offset / pixels
+            slope = weight * scale * tf.square(sharpness) * by_scale / pixels
+            level = weight * scale * sharpness * by_offset / pixels
             indirect = (tf.cast(features, tf.float32) - mean) * slope + level
             return direct - tf.cast(indirect, features.dtype), of_scale, of_offset
 
@@ -119,19 +134,3 @@ def _normalized(features, scale, offset, mean, variance, epsilon):
         epsilon=epsilon,
         is_training=False,
     )[0]
-
-
-def _moments_of_all(features):
-    """Mean and variance, `[C]` each, and the number of the pixels of all replicas, at least 1, in float32."""
-    features = tf.cast(features, tf.float32)
-    pixels = tf.cast(tf.reduce_prod(tf.shape(features)[:3]), tf.float32)
-    mean = tf.math.divide_no_nan(tf.reduce_sum(features, PIXELS), pixels)
-    spread = tf.reduce_sum(tf.math.squared_difference(features, mean), PIXELS)
-    # Around each replica's own mean: sums of squares would lose what is small beside it.
-    means, spreads, counts = tf.unstack(
-        replicas.of_all_replicas(tf.stack([mean, spread, tf.fill(tf.shape(mean), pixels)])), axis=1
-    )  # [R, C] each
-    total = tf.maximum(tf.reduce_sum(counts, axis=0), 1.0)
-    mean = tf.reduce_sum(counts * means, axis=0) / total
-    spread = tf.reduce_sum(spreads + counts * tf.math.squared_difference(means, mean), axis=0)
-    return mean, spread / total, total

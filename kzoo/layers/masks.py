@@ -58,8 +58,8 @@ class PickMaskRegions(keras.layers.Layer):
 
     Inputs: regions `[B, R, 4]`; detections, a dict of `boxes [B, N, 4]` and `classes [B, N]`; boxes `[B, G,
     4]` and classes `[B, G]`, both optional. Output: a dict of `regions [P, 4]`; `pictures` int32 `[P]`; and
-    `places` int32 `[P, 2]`, picture and number of the detection. The last one is an empty box that belongs to
-    nothing: some of TensorFlow's convolutions cannot differentiate an empty batch.
+    `places` int32 `[P, 2]`, picture and number of the detection. Where there would be none, there is an empty
+    box that belongs to nothing: some of TensorFlow's convolutions cannot differentiate an empty batch.
     """
 
     def __init__(self, most_positives: int, **kwargs):
@@ -77,7 +77,7 @@ class PickMaskRegions(keras.layers.Layer):
         places = tf.cast(tf.where(picked), tf.int32)  # [P, 2]
         picked = tf.gather_nd(candidates, places)
         batch, count = tf.unstack(tf.shape(candidates)[:2])
-        one = tf.minimum(batch, 1)  # a replica may get no picture
+        one = tf.minimum(batch, tf.cast(tf.size(places) == 0, tf.int32))  # of no picture there is none
         return {
             "regions": tf.pad(picked, [[0, one], [0, 0]]),
             "pictures": tf.pad(places[:, 0], [[0, one]]),

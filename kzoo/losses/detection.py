@@ -65,8 +65,8 @@ class FocalLoss(LossLayer):
             matched = matched_classes(matches, classes, num_classes)  # [B, A]
             targets = tf.one_hot(matched, num_classes)  # [B, A, C], all zeros where there is no object
             loss = tf.reduce_sum(focal_loss(logits, targets, self.alpha, self.gamma), axis=-1)
-            loss = tf.reduce_sum(tf.where(matches == IGNORED, 0.0, loss)) / count_of(matches >= 0)
-            self.add_named_loss(loss, tf.shape(logits)[0])
+            loss = replicas.weight() * tf.reduce_sum(tf.where(matches == IGNORED, 0.0, loss))
+            self.add_named_loss(loss / count_of(matches >= 0), tf.shape(logits)[0])
         return logits
 
     def compute_output_spec(self, logits, matches, classes=None):

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from kzoo import replicas
 from kzoo.layers import boxes as box
 from kzoo.layers.masks import centres, masks_at, masks_of_classes
 from kzoo.layers.matching import IGNORED
@@ -14,7 +15,7 @@ from kzoo.losses.loss_layer import LossLayer
 def mean_of_sample(loss: tf.Tensor, matches: tf.Tensor) -> tf.Tensor:
     """The mean loss of all that is not ignored, of `[B, A]` each; nothing where all is."""
     sampled = matches != IGNORED
-    return tf.reduce_sum(tf.where(sampled, loss, 0.0)) / count_of(sampled)
+    return replicas.weight() * tf.reduce_sum(tf.where(sampled, loss, 0.0)) / count_of(sampled)
 
 
 @keras.saving.register_keras_serializable("kzoo")

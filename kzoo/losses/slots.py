@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
+from kzoo import replicas
 from kzoo.layers.slots import to_numbers
 from kzoo.losses.loss_layer import LossLayer
-from kzoo.replicas import mean_over_replicas
 
 
 def in_slots(objects: tf.Tensor, slots: int, fill: float) -> tf.Tensor:
@@ -17,8 +17,8 @@ def in_slots(objects: tf.Tensor, slots: int, fill: float) -> tf.Tensor:
 
 def mean_of_pictures(loss: tf.Tensor) -> tf.Tensor:
     """The mean over the pictures of all replicas, of which this one has `[B]`: a scalar that is its part."""
-    number = mean_over_replicas(tf.cast(tf.shape(loss)[0], tf.float32))
-    return tf.math.divide_no_nan(tf.reduce_sum(loss), number)
+    number = replicas.mean_over_replicas(tf.cast(tf.shape(loss)[0], tf.float32))
+    return replicas.weight() * tf.math.divide_no_nan(tf.reduce_sum(loss), number)
 
 
 @keras.saving.register_keras_serializable("kzoo")

@@ -1,6 +1,7 @@
 """What several workers agree on by a round through the network. All of them call it, at the same step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,19 @@ from kzoo.workers import several_workers
 
 def of_all_workers(strategy: tf.distribute.Strategy, values: Sequence[float]) -> np.ndarray:
     """What each replica has, float64 [replicas, values]; of one worker alone just its own."""
-    own = tf.constant([values], tf.float64)
     if not several_workers(strategy):
-        return own.numpy()
+        return np.array([values], np.float64)
+    of_all = _gathering(strategy)(tf.constant([values], tf.float64))
+    return strategy.experimental_local_results(of_all)[0].numpy()
 
-    @tf.function
-    def gathered():
-        return strategy.run(lambda: tf.distribute.get_replica_context().all_gather(own, axis=0))
 
-    return strategy.experimental_local_results(gathered())[0].numpy()
+@lru_cache  # each is traced, which takes longer than to run it
+def _gathering(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    def gathered(own):
+        copy = tf.identity(own)  # which is on a device, as a function's argument is not
+        return tf.distribute.get_replica_context().all_gather(copy, axis=0)
+
+    return tf.function(lambda own: strategy.run(gathered, args=(own,)), reduce_retracing=True)
 
 
 def check_agreed(strategy: tf.distribute.Strategy, step: int, directory: Path) -> None:

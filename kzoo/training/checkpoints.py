@@ -66,10 +66,10 @@ class Checkpoints:
             with whole_or_not(path) as partial:
                 _write(partial, arrays, {**facts, "step": step, "arrays": len(arrays)})
         except OSError as error:
-            before = self._paths()
+            before = self.paths()
             left = f"{before[0]} is whole, and training goes on from it" if before else "there is none before"
             raise OSError(f"{path}: not saved: {error.strerror or error}; {left}.") from error
-        for later in self._paths()[: self._paths().index(path)]:
+        for later in self.paths()[: self.paths().index(path)]:
             later.unlink(missing_ok=True)
         self.prune(self.keep)
         return path
@@ -80,7 +80,7 @@ class Checkpoints:
         Raises:
             DamagedCheckpoint: there are some, and none can be read.
         """
-        paths = self._paths()
+        paths = self.paths()
         for number, path in enumerate(paths, start=1):
             try:
                 return load(path)
@@ -94,10 +94,10 @@ class Checkpoints:
 
     def prune(self, keep: int) -> None:
         """Takes away all but the latest `keep`, and what was left half written."""
-        for path in [*self._paths()[keep:], *self.directory.glob("step-*.partial.npz")]:
+        for path in [*self.paths()[keep:], *self.directory.glob("step-*.partial.npz")]:
             path.unlink(missing_ok=True)
 
-    def _paths(self) -> list[Path]:
+    def paths(self) -> list[Path]:
         """Those that there are, the latest first."""
         found = ((_NAME.fullmatch(path.name), path) for path in self.directory.glob("step-*.npz"))
         return [

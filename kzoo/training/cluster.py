@@ -51,8 +51,8 @@ def from_environment() -> Cluster | None:
     Raises:
         ValueError: what is there is not what it should be.
     """
-    config = os.environ.get("TF_CONFIG", "").strip()
-    if config:
+    config = os.environ.get("TF_CONFIG")
+    if config is not None:
         return _from_tf_config(config)
     # Not SLURM_NTASKS: a batch script has that, too, also where it starts the program without srun.
     return _from_slurm() if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 else None

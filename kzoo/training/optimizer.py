@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 
+from kzoo import replicas
 from kzoo.backbones import is_of_backbone
 from kzoo.checks import check_number
 
@@ -51,7 +53,7 @@ class AdamW(keras.optimizers.AdamW):
 
     What a weight decays by is scaled alike. To scale gradients instead would change nothing: Adam's step does
     not depend on their scale. Biases and normalisation do not decay, also after saving and loading, which
-    Keras's own optimizer forgets.
+    Keras's own optimizer forgets. On several replicas gradients are clipped once they are summed up.
 
     Args:
         *args: as for `keras.optimizers.AdamW`.
@@ -82,8 +84,36 @@ class AdamW(keras.optimizers.AdamW):
             self.assign_sub(variable, variable * self.weight_decay * rate)
         super().update_step(gradient, variable, rate)
 
+    def _backend_apply_gradients(
+        self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable]
+    ) -> None:
+        # Keras clips what each replica has, and sums that up: another step than that of the whole batch.
+        context = replicas.together()
+        summed = grads if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, list(grads))
+        super()._backend_apply_gradients(summed, trainable_variables)
+
+    def _all_reduce_sum_gradients(
+        self, grads_and_vars: Sequence[tuple[tf.Tensor, tf.Variable]]
+    ) -> Sequence[tuple[tf.Tensor, tf.Variable]]:
+        """The gradients as they are: they were summed up before they were clipped."""
+        return grads_and_vars
+
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
         """Nothing: each step lets its variable decay, by the rate of that variable."""
 
     def get_config(self) -> dict:
         return super().get_config() | {"backbone_rate": self.backbone_rate}
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class LossScale(keras.optimizers.LossScaleOptimizer):
+    """Keras's scaling of the loss, for float16, by a factor that suits the gradients of all replicas.
+
+    Where they overflow in any of them the step is left out in all: left to itself each would decide by its
+    own, and wait for those that do not come. Arguments are those of `keras.optimizers.LossScaleOptimizer`.
+    """
+
+    def check_finite(self, grads: Sequence[tf.Tensor | None]) -> tf.Tensor:
+        """Whether the gradients of all replicas are numbers."""
+        finite = tf.cast(super().check_finite(grads), tf.float32)
+        return replicas.sum_over_replicas(finite) > replicas.count() - 0.5

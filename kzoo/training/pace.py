@@ -10,6 +10,7 @@ import psutil
 import tensorflow as tf
 
 from kzoo.training.position import Position
+from kzoo.workers import addresses
 
 
 class Pace(keras.callbacks.Callback):
@@ -43,7 +44,10 @@ class Pace(keras.callbacks.Callback):
 
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False  # behind what notes
-        return batches.map(noted).with_options(options)
+        dataset = batches.map(noted).with_options(options)
+        if hasattr(batches, "of_replicas"):  # each of which is given batches of its own
+            dataset.of_replicas = lambda *which: self.measured(batches.of_replicas(*which))
+        return dataset
 
     def rates(self) -> dict[str, float]:
         """What was measured of this epoch so far; NaN where it had but the very first step."""
@@ -84,8 +88,9 @@ class Pace(keras.callbacks.Callback):
         """Counts the step, or those taken at once, that ended just now."""
         if self._begun is None:
             return
-        several = self.model.steps_per_execution
-        left = [self._left.popleft() for _ in range(several) if self._left]
+        several, strategy = self.model.steps_per_execution, self.model.distribute_strategy
+        own = strategy.num_replicas_in_sync // max(len(addresses(strategy)), 1)  # each has a batch of its own
+        left = [self._left.popleft() for _ in range(several * own) if self._left]
         if not self._first:
             self._steps += several
             self._seconds += time.perf_counter() - self._begun
@@ -94,8 +99,6 @@ class Pace(keras.callbacks.Callback):
 
 
 def _memory() -> float:
-    gpus = tf.config.list_logical_devices("GPU")
-    peaks = [
-        tf.config.experimental.get_memory_info(gpu.name.removeprefix("/device:"))["peak"] for gpu in gpus
-    ]
+    gpus = [gpu.name.removeprefix("/device:") for gpu in tf.config.list_logical_devices("GPU")]
+    peaks = [tf.config.experimental.get_memory_info(gpu)["peak"] for gpu in gpus]
     return max(peaks, default=psutil.Process().memory_info().rss) / 2**30

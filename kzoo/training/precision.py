@@ -6,21 +6,9 @@ import keras
 import tensorflow as tf
 
 from kzoo.checks import check_choice
-from kzoo.training.settings import Settings
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 PROCESSOR = Path("/proc/cpuinfo")  # Linux's; elsewhere nothing is known, and float32 is never wrong
-
-
-def prepare(settings: Settings) -> None:
-    """Checks the settings, and sets what must be before anything is built: the seed and the precision.
-
-    Raises:
-        ValueError: a setting has a value that it cannot have.
-    """
-    settings.check()
-    keras.utils.set_random_seed(settings.seed)
-    set_precision(settings.precision)
 
 
 def set_precision(precision: str = "auto") -> str:

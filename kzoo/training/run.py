@@ -29,7 +29,7 @@ from kzoo.training.position import Position
 from kzoo.training.run_folder import write_json
 from kzoo.training.settings import Settings
 from kzoo.training.summary import files, next_steps, reached
-from kzoo.workers import is_chief
+from kzoo.workers import is_chief, wait_for_all
 
 SHOWN = 8  # pictures in predictions.png
 
@@ -42,7 +42,7 @@ class Run:
     the task, the same for each class, seconds, pictures seen), `predictions.png` (beside the truth),
     `curves.png` and, for a classifier, `confusion.png`. What an earlier run left there when it came to its
     end is kept in `previous/`. Until it is measured, `checkpoints/` has what a run that is stopped goes on
-    from, with the very next step: run the same again.
+    from, with the very next step: run the same again. Of several workers the chief alone measures and writes.
 
     Args:
         settings: all that the run was started with.
@@ -58,6 +58,8 @@ class Run:
         self.exported: Path | None = None
         self.model_name: str | None = None
         self.task: str | None = None
+        self._strategy: tf.distribute.Strategy | None = None
+        self._chief = True
         self._trained: dict[str, float] = {}
         self._measured: dict[str, float] = {}
         self._added: dict[str, float] = {}
@@ -147,7 +149,9 @@ class Run:
             model: trained.
             test: batches without augmentation.
         """
-        self._take(model)
+        model = self._alone(model)
+        if not self._chief:
+            return
         predict = _whole(model, model.predict_on_batch)
         if self.task == "classification":
             self._measured = self._classify(predict, test)
@@ -194,6 +198,9 @@ class Run:
         Raises:
             RuntimeError: the export does not answer as the model does, to 1e-4.
         """
+        model = self._alone(model)
+        if not self._chief:
+            return
         image_size = getattr(self.settings, "image_size", None)
         self.exported = export(model, self.settings.export, self.classes, image_size)
         images = _first_pictures(test)["images"]
@@ -207,14 +214,27 @@ class Run:
                 raise RuntimeError(f"{self.exported}: {name} differ from the model's by {difference:.3g}.")
 
     def summary(self) -> None:
-        """Prints what was reached, where everything is, and what to try next."""
+        """Prints what was reached, where everything is, and what to try next. Workers wait for each other."""
+        if self._strategy is not None:
+            wait_for_all(self._strategy)  # else a scheduler could end the job while the chief still measures
+        if not self._chief:
+            return
         told = reached(self.metrics, self.task, self.classes, tuple(self._added))
         left = files(self.directory, self.exported, self.task)
         print(f"\n{told}\n\n{left}\n\n{next_steps(self.model_name, self.settings.data, self.exported)}")
 
+    def _alone(self, model: keras.Model) -> keras.Model:
+        """The model that `fit` trained on several replicas and saved, on one device; any other as it is."""
+        self._take(model)
+        path = self.directory / "model.keras"
+        if model.distribute_strategy.num_replicas_in_sync == 1 or not self._chief or not path.exists():
+            return model
+        return keras.models.load_model(path, compile=False)
+
     def _take(self, model: keras.Model) -> None:
         self.model_name, self.task = model.zoo_name, task_of_model(model)
-        self._chief = is_chief(model.distribute_strategy)
+        self._strategy = model.distribute_strategy
+        self._chief = is_chief(self._strategy)
 
     def _options(self) -> dict[str, int]:
         """What the evaluation of the task takes beyond the classes."""

@@ -40,16 +40,14 @@ def find_checkpoint(settings: Settings, used: Mapping[str, object]) -> Checkpoin
         ValueError: an earlier one was stopped there that had other settings, or none of its checkpoints
             can be read.
     """
-    checkpoints = Checkpoints(settings.output / CHECKPOINTS)
-    if not settings.resume:
-        return None
-    if any(checkpoints.directory.glob("*.npz")):
-        check_agreement(settings, used)
-    return checkpoints.latest()
+    check_folder(settings, used)
+    return Checkpoints(settings.output / CHECKPOINTS).latest() if settings.resume else None
 
 
-def check_agreement(settings: Settings, used: Mapping[str, object]) -> None:
-    """Raises a `ValueError` if the run that was stopped in the folder had other settings; tells which."""
+def check_folder(settings: Settings, used: Mapping[str, object]) -> None:
+    """Raises a `ValueError` if a run was stopped in the folder that had other settings; tells which."""
+    if not settings.resume or not Checkpoints(settings.output / CHECKPOINTS).paths():
+        return
     path = settings.output / "settings.json"
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
@@ -80,7 +78,7 @@ def begin(settings: Settings, used: Mapping[str, object]) -> None:
         keeping.mkdir(exist_ok=True)
     for name in FILES:
         path = directory / name
-        if not keeping.exists():  # of a run that was stopped: the model before it stays where it is
+        if not keeping.exists():  # of a run that was stopped: what is in `previous` stays there
             path.unlink(missing_ok=True)
         elif path.exists():
             path.replace(keeping / name)

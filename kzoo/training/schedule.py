@@ -55,12 +55,13 @@ class Schedule(keras.callbacks.Callback):
         if self.minutes is not None and progress >= 1:
             self.model.stop_training = True  # after this step, which changes nothing
         rise = min((self._step + 1) / self.warmup, 1.0) if self.warmup else 1.0
-        self.model.optimizer.learning_rate = self.peak * rise * self.curve(progress)
+        self._rate = self.peak * rise * self.curve(progress)
+        self.model.optimizer.learning_rate = self._rate
         self._step += self.model.steps_per_execution
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+            logs["learning_rate"] = self._rate
         if (
             self.minutes is not None and self.progress() >= 1
         ):  # validation may have taken the rest of the time

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kzoo.checks import check_choice, check_directory, check_integer, check_number
 from kzoo.data import Augmentation, load
-from kzoo.training.optimizer import adamw
+from kzoo.training.optimizer import LossScale, adamw
 from kzoo.training.schedule import CosineSchedule, Schedule, StepSchedule
 
 
@@ -99,13 +99,14 @@ class Settings:
         Args:
             backbone_rate: the backbone's learning rate as a share of the others'.
         """
-        return adamw(
+        optimizer = adamw(
             self.peak_learning_rate,
             self.weight_decay,
             backbone_rate,
             averages=self.averages,
             accumulate=self.accumulate,
         )
+        return LossScale(optimizer) if keras.config.dtype_policy().name == "mixed_float16" else optimizer
 
     def check(self) -> None:
         """Refuses what cannot be, before anything is read or written.

@@ -45,7 +45,9 @@ def strategy(name: str = "auto") -> tf.distribute.Strategy:
         model.fit(dataset)
     """
     check_choice("strategy", name, STRATEGIES)
-    cluster = from_environment() if name in ("auto", "multi_worker") else None
+    cluster = (
+        None if name == "none" else from_environment()
+    )  # which a MirroredStrategy has to be able to read
     if name == "multi_worker" and cluster is None:
         raise ValueError(
             'strategy="multi_worker": neither TF_CONFIG nor a Slurm step says who the workers are. Start the '
@@ -53,10 +55,10 @@ def strategy(name: str = "auto") -> tf.distribute.Strategy:
             '{"cluster": {"worker": ["10.0.0.1:12345", "10.0.0.2:12345"]}, '
             '"task": {"type": "worker", "index": 0}}\'.'
         )
-    if cluster is not None and len(cluster.addresses) > 1:
-        return _joined(cluster)
     if name == "mirrored":
         return _mirrored()
+    if cluster is not None and len(cluster.addresses) > 1:
+        return _joined(cluster)
     several_gpus = name != "none" and len(tf.config.list_physical_devices("GPU")) > 1
     return tf.distribute.MirroredStrategy() if several_gpus else tf.distribute.get_strategy()
 

@@ -20,7 +20,7 @@ def of(monkeypatch, config):
 
 def test_without_a_job_there_is_none(monkeypatch):
     assert from_environment() is None
-    for config in ("", " ", "{}", {"cluster": {}, "environment": "cloud"}):
+    for config in ("{}", {"cluster": {}, "environment": "cloud"}):
         assert of(monkeypatch, config) is None
 
 
@@ -41,6 +41,7 @@ def test_workers_of_tf_config(monkeypatch):
     ("config", "message"),
     [
         ("{'cluster'", "it is no JSON"),
+        ("", "it is no JSON"),
         ("[]", r"it is \[\]"),
         ({"cluster": {"worker": ADDRESSES}}, '"cluster" or "task" is missing'),
         ({"cluster": ADDRESSES, "task": {"type": "worker", "index": 0}}, '"cluster" or "task"'),

@@ -51,6 +51,13 @@ def test_what_is_asked_for_has_to_be_there():
         training.strategy("multi_worker")
 
 
+def test_what_cannot_be_read_is_told_whatever_is_asked_for(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{")
+    for name in ("auto", "mirrored", "multi_worker"):
+        with pytest.raises(ValueError, match="^TF_CONFIG: it is no JSON"):
+            training.strategy(name)
+
+
 def test_none_is_one_device_also_within_a_job(two_workers):
     assert training.strategy("none") is tf.distribute.get_strategy()
 

@@ -103,6 +103,28 @@ def test_shares_of_batches_make_batches(count, size, start, full, data):
         assert max(map(len, of_each)) - min(map(len, of_each)) <= 1
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    count=st.integers(1, 30),
+    size=st.integers(1, 12),
+    start=st.integers(0, 40),
+    full=st.booleans(),
+    data=st.data(),
+)
+def test_several_shares_are_those_of_each_in_turn(count, size, start, full, data):
+    """Also of more shares than there are pictures in a batch: then some have none."""
+    shards = data.draw(st.integers(1, 14))
+    first = data.draw(st.integers(0, shards - 1))
+    number = data.draw(st.integers(1, shards - first))
+    together = Batches(count, size, (first, shards), full, shares=number)
+    alone = [Batches(count, size, (first + index, shards), full) for index in range(number)]
+    sizes = [one.sizes(start) for one in alone]
+    assert together.sizes(start) == list(chain(*zip(*sizes, strict=True)))
+    batch = tf.constant(start, tf.int64)
+    positions = [list(one.positions(batch).as_numpy_iterator()) for one in alone]
+    assert list(together.positions(batch).as_numpy_iterator()) == list(chain(*positions))
+
+
 def test_batches_cover_all_positions_in_order():
     for full in (False, True):
         batches = Batches(10, 4, full=full)

@@ -234,6 +234,33 @@ def test_keras_that_looks_ahead_moves_no_epoch():
     assert [one for one in seen if one] == unbroken
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_the_parts_of_replicas_are_the_batches_of_one(full):
+    """Two workers with two replicas each; of a last batch of three pictures a replica has none."""
+    unending = kzoo.data.load("shapes", augment=True, **SETTINGS).without_end(1, full=full)
+    whole = taken(unending.take(2 * LENGTH))
+    workers = [taken(unending.of_replicas(first, 2, 4).take(4 * LENGTH)) for first in (0, 2)]
+    replicas = [worker[replica::2] for worker in workers for replica in (0, 1)]
+    joined = [
+        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for parts in zip(*replicas, strict=True)
+    ]
+    assert_same(joined, whole)
+    fewest = [min(len(part["images"]) for part in parts) for parts in zip(*replicas, strict=True)]
+    assert fewest == ([1] * 6 if full else [1, 0, 1, 1, 0, 1])
+
+
+def test_what_replicas_cannot_share():
+    dataset = kzoo.data.load("shapes", **SETTINGS)
+    with pytest.raises(ValueError, match="^batch_size=4: 5 replicas share each batch.*at least 5"):
+        dataset.without_end().of_replicas(0, 1, 5)
+    small = kzoo.data.load("shapes", **SETTINGS | {"batch_size": 20})
+    with pytest.raises(ValueError, match="^batch_size=20: 12 replicas.* at most 11 of the 11 pictures"):
+        small.without_end().of_replicas(0, 1, 12)
+    part = kzoo.data.load("shapes", shard=(0, 2), **SETTINGS)  # somebody shares them out already
+    assert not hasattr(part.without_end(), "of_replicas")
+
+
 def test_augmentation_is_drawn_anew_in_each_epoch():
     dataset = kzoo.data.load("shapes", augment=Augmentation(), shuffle=False, **SETTINGS)
     first, second = taken(dataset), taken(dataset)
