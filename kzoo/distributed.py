@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import keras
 import tensorflow as tf
 
-from kzoo.data.passes import Passes
+from kzoo.data.pipeline.passes import Passes
 from kzoo.workers import several_workers
 
 
