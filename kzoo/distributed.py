@@ -6,12 +6,15 @@ fails where a first batch is not divided evenly.
 """
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import keras
 import tensorflow as tf
 
-from kzoo.data.pipeline.passes import Passes
 from kzoo.workers import several_workers
+
+if TYPE_CHECKING:
+    from kzoo.data.pipeline.passes import Passes
 
 
 class Replicated(keras.Model):
@@ -125,7 +128,7 @@ class Steps(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, steps: int | None = None, test_steps: int | None = None, passes: Passes | None = None
+        self, steps: int | None = None, test_steps: int | None = None, passes: "Passes | None" = None
     ) -> None:
         super().__init__()
         self._steps, self._test_steps, self._passes = steps, test_steps, passes

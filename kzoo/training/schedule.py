@@ -53,7 +53,7 @@ class Schedule(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         progress = self.progress()
         if self.minutes is not None and progress >= 1:
-            self.model.stop_training = True  # after this step, which changes nothing
+            self.model.stop_training = True  # after this step
         rise = min((self._step + 1) / self.warmup, 1.0) if self.warmup else 1.0
         self._rate = self.peak * rise * self.curve(progress)
         self.model.optimizer.learning_rate = self._rate
