@@ -7,15 +7,20 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kzoo.workers import several_workers
+from kzoo.workers import as_worker_lost, several_workers
 
 
 def of_all_workers(strategy: tf.distribute.Strategy, values: Sequence[float]) -> np.ndarray:
-    """What each replica has, float64 [replicas, values]; of one worker alone just its own."""
+    """What each replica has, float64 [replicas, values]; of one worker alone just its own.
+
+    Raises:
+        WorkerLost: another worker is gone.
+    """
     if not several_workers(strategy):
         return np.array([values], np.float64)
-    of_all = _gathering(strategy)(tf.constant([values], tf.float64))
-    return strategy.experimental_local_results(of_all)[0].numpy()
+    with as_worker_lost(strategy):
+        of_all = _gathering(strategy)(tf.constant([values], tf.float64))
+        return strategy.experimental_local_results(of_all)[0].numpy()
 
 
 @lru_cache  # each is traced, which takes longer than to run it
@@ -32,6 +37,7 @@ def check_agreed(strategy: tf.distribute.Strategy, step: int, directory: Path) -
 
     Raises:
         ValueError: they found different ones.
+        WorkerLost: another worker is gone.
     """
     steps = of_all_workers(strategy, [step])[:, 0]
     if steps.min() != steps.max():

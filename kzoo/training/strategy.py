@@ -1,15 +1,17 @@
 """Where a model is trained: on one device, on several of one machine, or on several machines."""
 
+import contextlib
 import faulthandler
 import socket
 import sys
 import time
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from kzoo.checks import check_choice
 from kzoo.training.cluster import Cluster, from_environment
-from kzoo.workers import WorkerLost, answers, told
+from kzoo.workers import WorkerLost, answers, as_worker_lost, told
 
 STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
 PATIENCE = 600  # seconds in which all workers have to come; a cluster may fetch images for minutes
@@ -80,7 +82,7 @@ def _joined(cluster: Cluster) -> tf.distribute.Strategy:
     # While it connects, TensorFlow hears neither Ctrl-C nor any thread of Python.
     faulthandler.dump_traceback_later(_JOINING, exit=True)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver())
+        return _Joined(cluster.resolver())
     except RuntimeError as error:
         if isinstance(error, tf.errors.OpError) or "program startup" not in str(error):
             raise
@@ -92,6 +94,15 @@ def _joined(cluster: Cluster) -> tf.distribute.Strategy:
         raise WorkerLost(told([], cluster.addresses, str(error))) from error
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+class _Joined(tf.distribute.MultiWorkerMirroredStrategy):
+    """The workers of a cluster. Variables are made together: within `scope` it is told, too, who is gone."""
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        with as_worker_lost(self), super().scope():
+            yield
 
 
 def _meet(cluster: Cluster) -> None:

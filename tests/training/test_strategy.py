@@ -1,11 +1,14 @@
+import contextlib
 import json
 import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 
 from kzoo import training
+from kzoo.training.cluster import from_environment
 from kzoo.workers import WorkerLost
 
 module = sys.modules["kzoo.training.strategy"]  # whose name the function has in kzoo.training
@@ -89,7 +92,16 @@ def test_what_tensorflow_raises_is_told(two_workers, monkeypatch, raised, expect
     def fail(resolver):
         raise raised
 
-    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", fail)
+    monkeypatch.setattr(module, "_Joined", fail)
     host, port = two_workers[1].split(":")
     with socket.create_server((host, int(port))), pytest.raises(expected, match=message):
         training.strategy()
+
+
+def test_who_is_gone_while_a_model_is_built_is_told(two_workers, monkeypatch):
+    """Variables begin as the chief's do: one worker waits for another there, too."""
+    joined = object.__new__(module._Joined)  # that talks to nobody
+    joined._extended = SimpleNamespace(_cluster_resolver=from_environment().resolver())
+    monkeypatch.setattr(tf.distribute.MultiWorkerMirroredStrategy, "scope", contextlib.nullcontext)
+    with pytest.raises(WorkerLost, match=f"^worker 1 of 2 .{two_workers[1]}. is gone"), joined.scope():
+        raise tf.errors.UnavailableError(None, None, "Collective ops is aborted by: somebody")
