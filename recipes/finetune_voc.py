@@ -40,7 +40,7 @@ class Settings(training.OwnObjects):
     freeze: str | None = "backbone_at_2"
     """What does not learn: backbone, backbone_at_1 to backbone_at_5, batch_norm or None."""
     learning_rate: float = 1e-4
-    """The highest: it rises to it within 100 steps and falls along a cosine."""
+    """The highest, for the recipe's own batch size; it follows the root of others. It rises for 100 steps."""
     backbone_rate: float = 0.1
     """The backbone's learning rate as a share of it."""
     backbone: str | None = None

@@ -123,9 +123,9 @@ def convert(
 
 
 def _open(source: Source, text: str, strict: bool) -> Split:
-    """A split; with `strict` its files are looked all through, for they are copied as they are."""
+    """A split, its files looked all through: they are copied as they are."""
     split = open_split(source, text, strict=strict)
-    return without_damaged(split, f'{source.info.spec}, split "{text}"', strict=True) if strict else split
+    return without_damaged(split, f'{source.info.spec}, split "{text}"', strict=strict)
 
 
 class _Builder(tfds.dataset_builders.AdhocBuilder, skip_registration=True):

@@ -177,7 +177,10 @@ def _faults_told(place: str | Path, expected: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # on broken files Pillow raises nearly anything, down to IndexError
-        raise DataError(f"{place}: {told_of(error)}; expected {expected}", _kind_of(error)) from error
+        kind = _kind_of(error)
+        if kind == "too_large":
+            expected = "at most that, or a larger max_pixels"
+        raise DataError(f"{place}: {told_of(error)}; expected {expected}", kind) from error
 
 
 def _opened(file: BinaryIO, max_pixels: int | None) -> ImageFile.ImageFile:

@@ -8,11 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.tiles import Predict
-from kzoo.training.position import Position
 from kzoo.visualize import draw_answer
 
 _PICTURES = 4
-_TRACED = 10, 20  # steps of this part of the run: the first ones are slow for other reasons
+_BEFORE, _TRACED = 10, 10  # steps: the first ones are slow for other reasons
 
 
 class Board(keras.callbacks.Callback):
@@ -20,9 +19,10 @@ class Board(keras.callbacks.Callback):
 
     It belongs behind all that adds to the logs. `tensorboard --logdir runs` shows it.
 
+    Its steps are changes of the weights.
+
     Args:
         directory: to write to.
-        position: of the run, whose steps are TensorBoard's.
         validation: batches; the first pictures of the first one are shown.
         classes: the names of the classes.
         predict: what answers for pictures.
@@ -31,14 +31,12 @@ class Board(keras.callbacks.Callback):
     def __init__(
         self,
         directory: Path,
-        position: Position,
         validation: tf.data.Dataset,
         classes: tuple[str, ...],
         predict: Predict,
     ) -> None:
         super().__init__()
         self._directory = directory
-        self._position = position
         self._validation = validation
         self._classes = classes
         self._predict = predict
@@ -52,7 +50,7 @@ class Board(keras.callbacks.Callback):
             first = next(iter(self._validation.unbatch().batch(_PICTURES)))
             self._batch = {name: values.numpy() for name, values in first.items()}
         answers = self._predict(self._batch["images"])
-        with self._writer.as_default(self._position.step):
+        with self._writer.as_default(int(self.model.optimizer.iterations.numpy())):
             for name, value in (logs or {}).items():
                 tf.summary.scalar(name, value)
             for index, image in enumerate(self._batch["images"]):
@@ -68,6 +66,9 @@ class Board(keras.callbacks.Callback):
 class Trace(keras.callbacks.Callback):
     """Traces ten steps for TensorBoard's profiler: what took how long, on which device.
 
+    They are of one epoch, the ten behind its first ten or, in a short one, its last. An epoch of less than
+    eleven steps is traced from its second step on.
+
     Args:
         directory: to write to.
     """
@@ -77,15 +78,16 @@ class Trace(keras.callbacks.Callback):
         self._directory = directory
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._step, self._tracing = 0, False
+        steps = self.params.get("steps") or _BEFORE + _TRACED
+        self._first = max(1, min(_BEFORE, steps - _TRACED))
+        self._tracing = self._done = False
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        if self._step >= _TRACED[0] and not self._tracing and self._step < _TRACED[1]:
+        if self._tracing and batch >= self._first + _TRACED:
+            self._stop()
+        elif batch >= self._first and not self._tracing and not self._done:
             tf.profiler.experimental.start(str(self._directory))
             self._tracing = True
-        elif self._tracing and self._step >= _TRACED[1]:
-            self._stop()
-        self._step += self.model.steps_per_execution
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         self._stop()
@@ -96,4 +98,4 @@ class Trace(keras.callbacks.Callback):
     def _stop(self) -> None:
         if self._tracing:
             tf.profiler.experimental.stop()
-            self._tracing, self._step = False, _TRACED[1]
+            self._tracing, self._done = False, True

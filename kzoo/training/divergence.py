@@ -96,5 +96,6 @@ class Divergence(keras.callbacks.Callback):
             # Threads may overtake each other: those of the steps before are waited for.
             self._seen.wait_for(lambda: min(self._awaited, default=math.inf) > min(self._broken), timeout=10)
             step, logs = min(self._broken.items())
-        wrong = [f"{name} {value}" for name, value in logs.items() if not math.isfinite(value)]
-        raise Diverged(f"{self._told(step)}: the loss is no number any more ({', '.join(wrong)})", step)
+        means = ", ".join(f"{name} {value:.4g}" for name, value in logs.items())
+        told = f"the loss is no number any more (means of this epoch: {means})"
+        raise Diverged(f"{self._told(step)}: {told}", step)

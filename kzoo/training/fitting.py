@@ -3,7 +3,7 @@
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -31,7 +31,7 @@ def train(
     classes: Sequence[str],
     settings: Settings,
     saved: Checkpoint | None,
-    watching: Callable[[Position], Sequence[keras.callbacks.Callback]],
+    watching: Sequence[keras.callbacks.Callback],
     steps_per_epoch: int,
 ) -> Position:
     """Trains to the end of a run.
@@ -43,8 +43,7 @@ def train(
         classes: the names of the classes.
         settings: of the run.
         saved: what to go on from; None is the beginning.
-        watching: of the place where the run stands gives what is done at the end of each epoch; it is done
-            with averaged weights where there are such.
+        watching: what is done at the end of each epoch, with averaged weights where there are such.
         steps_per_epoch: batches in an epoch.
 
     Returns:
@@ -91,7 +90,7 @@ def train(
                 schedule,
                 pace,
                 divergence,
-                *with_averages(model, watching(position)),
+                *with_averages(model, watching),
                 *telling,
                 keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: schedule.stop_if_over()),
                 saving,
@@ -126,7 +125,11 @@ def _go_on(model: keras.Model, saved: Checkpoint, settings: Settings, steps_per_
     except ValueError as error:
         raise ValueError(f"{saved.path}: {error} --no-resume begins anew.") from None
     of = "" if settings.minutes is not None else f" of {settings.epochs * steps_per_epoch:,}"
-    if is_chief(model.distribute_strategy):
+    if not is_chief(model.distribute_strategy):
+        return
+    if saved.facts["trained"]:
+        print(f"Trained already, as saved in {saved.path}; --no-resume begins anew.")
+    else:
         print(f"Going on from step {saved.facts['step']:,}{of}, saved in {saved.path}.")
 
 

@@ -1,5 +1,6 @@
 """Tells how a run goes: what it learns, how fast, and how long it still takes."""
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -86,10 +87,9 @@ class Progress(keras.callbacks.Callback):
 
     def _write(self, parts: list[str], over: bool) -> None:
         line = " · ".join(parts)
-        if not self._over:
-            print(line, flush=True)
-        else:
-            print(f"\r\033[K{line}", end="" if over else "\n", flush=True)
+        if over:  # only what is in one row can be written over
+            line = line[: shutil.get_terminal_size().columns - 1]
+        print(f"\r\033[K{line}" if self._over else line, end="" if over else "\n", flush=True)
 
 
 def figures(logs: Mapping[str, float]) -> list[str]:

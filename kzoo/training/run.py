@@ -25,7 +25,6 @@ from kzoo.training.agreement import check_agreed
 from kzoo.training.best import Best
 from kzoo.training.board import Board
 from kzoo.training.checkpoints import Checkpoint, whole_or_not
-from kzoo.training.position import Position
 from kzoo.training.run_folder import write_json
 from kzoo.training.settings import Settings
 from kzoo.training.summary import files, next_steps, reached
@@ -41,7 +40,7 @@ class Run:
     `model.keras`, `best.keras` (of the epoch that the validation favoured), `metrics.json` (the figures of
     the task, the same for each class, seconds, pictures seen), `predictions.png` (beside the truth),
     `curves.png` and, for a classifier, `confusion.png`. What an earlier run left there when it came to its
-    end is kept in `previous/`. Until it is measured, `checkpoints/` has what a run that is stopped goes on
+    end is kept in `previous/`. Until it is exported, `checkpoints/` has what a run that is stopped goes on
     from, with the very next step: run the same again. Of several workers the chief alone measures and writes.
 
     Args:
@@ -89,12 +88,9 @@ class Run:
         self._take(model)
         if self._options():
             self._compare_detections(train)
-
-        def watching(position):
-            return self._watching(model, validation, saved, position) if self._chief else []
-
         steps_per_epoch = steps_per_epoch or len(train)
         saved = self._begin(model, train, steps_per_epoch)
+        watching = self._watching(model, validation, saved) if self._chief else []
         position = fitting.train(
             model, train, validation, self.classes, self.settings, saved, watching, steps_per_epoch
         )
@@ -108,8 +104,9 @@ class Run:
         """Readies the folder, for a run from the beginning or from where one was stopped, which is told."""
         used = {"precision": keras.config.dtype_policy().name, "classes": self.classes}
         used["steps_per_epoch"] = steps_per_epoch
-        if hasattr(train, "num_pictures"):
+        if hasattr(train, "pictures"):  # kzoo.data.load's
             used["pictures"] = train.num_pictures
+            used["digest_of_pictures"] = train.pictures.digest()
         saved = run_folder.find_checkpoint(self.settings, used)
         check_agreed(model.distribute_strategy, saved.facts["step"] if saved else 0, self.directory)
         if self._chief and saved is None:
@@ -117,12 +114,12 @@ class Run:
         return saved
 
     def _watching(
-        self, model: keras.Model, validation: tf.data.Dataset, saved: Checkpoint | None, position: Position
+        self, model: keras.Model, validation: tf.data.Dataset, saved: Checkpoint | None
     ) -> list[keras.callbacks.Callback]:
         """What is done at the end of each epoch."""
         log = self.directory / "log.csv"
         if saved:
-            run_folder.cut_log(log, saved.facts["epochs"])
+            run_folder.cut_log(self.directory, saved.facts["epochs"])
         watching = [
             Evaluation(validation, self.classes, self.task, **self._options()),
             Best(self.directory / "best.keras", f"val_{measure_of(self.task).headlines[0]}", log),
@@ -130,7 +127,7 @@ class Run:
         ]
         if self.settings.tensorboard:
             directory, predict = self.directory / "tensorboard", _whole(model, model.predict_on_batch)
-            watching.append(Board(directory, position, validation, self.classes, predict))
+            watching.append(Board(directory, validation, self.classes, predict))
         return watching
 
     def _compare_detections(self, train: tf.data.Dataset) -> None:
@@ -162,7 +159,6 @@ class Run:
         path = self.directory / "predictions.png"
         visualize.side_by_side(batch["images"], batch, predict(batch["images"]), self.classes, path)
         visualize.training_curves(self.directory / "log.csv", self.directory / "curves.png")
-        run_folder.forget_checkpoints(self.directory)
 
     def add(self, figures: Mapping[str, float]) -> None:
         """Takes figures that the recipe measured, before `measure` or after it.
@@ -212,6 +208,7 @@ class Run:
             difference = np.abs(served[name].astype(np.float64) - values).max()
             if not difference <= 1e-4:
                 raise RuntimeError(f"{self.exported}: {name} differ from the model's by {difference:.3g}.")
+        run_folder.forget_checkpoints(self.directory)
 
     def summary(self) -> None:
         """Prints what was reached, where everything is, and what to try next. Workers wait for each other."""

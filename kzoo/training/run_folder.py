@@ -29,8 +29,8 @@ TENSORBOARD = ("tensorboard", "profile")
 def find_checkpoint(settings: Settings, used: Mapping[str, object]) -> Checkpoint | None:
     """What a run goes on from: None if it begins anew.
 
-    It goes on if an earlier one with the same settings was stopped in the same folder before all of it was
-    measured: what is measured needs its checkpoints no more, and takes them away.
+    It goes on if an earlier one with the same settings was stopped in the same folder before it was exported:
+    then it needs its checkpoints no more, and takes them away.
 
     Args:
         settings: of the run.

@@ -13,8 +13,11 @@ import tensorflow as tf
 
 from kzoo.checks import check_choice, check_directory, check_integer, check_number
 from kzoo.data import Augmentation, load
+from kzoo.data.pictures import MAX_PIXELS
 from kzoo.training.optimizer import LossScale, adamw
 from kzoo.training.schedule import CosineSchedule, Schedule, StepSchedule
+
+WARMUP = 100  # changes of weights over which the learning rate rises
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,10 @@ class Settings:
 
     data: str
     """Where the data is: shapes, voc:DIR, coco:DIR, yolo:DIR, csv:FILE, folder:DIR or tfds:NAME."""
+    strict: bool = False
+    """Whether a single fault in the data is an error; else what is faulty is left out, and told."""
+    max_pixels: int = MAX_PIXELS
+    """The most that a picture file may have; one of more is a fault."""
     epochs: int = 20
     """How many epochs, unless --minutes is given."""
     minutes: float | None = None
@@ -68,6 +75,7 @@ class Settings:
     FREE: ClassVar[tuple[str, ...]] = (
         "output",
         "export",
+        "cache",
         "strategy",
         "resume",
         "checkpoint_minutes",
@@ -89,9 +97,10 @@ class Settings:
     def make_schedule(self, steps_per_epoch: int) -> Schedule:
         """The learning rate over the run."""
         kind = {"cosine": CosineSchedule, "step": StepSchedule}[self.schedule]
-        if self.minutes is not None:
-            return kind(self.peak_learning_rate, minutes=self.minutes)
-        return kind(self.peak_learning_rate, steps=self.epochs * steps_per_epoch)
+        length = (
+            {"steps": self.epochs * steps_per_epoch} if self.minutes is None else {"minutes": self.minutes}
+        )
+        return kind(self.peak_learning_rate, **length, warmup=WARMUP * self.accumulate)
 
     def make_optimizer(self, backbone_rate: float = 1.0) -> keras.optimizers.Optimizer:
         """What changes the weights, as `adamw` makes it.
@@ -116,6 +125,7 @@ class Settings:
         """
         check_integer("epochs", self.epochs, least=1)
         check_integer("batch_size", self.batch_size, least=1)
+        check_integer("max_pixels", self.max_pixels, least=1)
         check_integer("seed", self.seed, least=0)
         check_number("seed", self.seed, least=0, most=2**32 - 1)
         if self.minutes is not None and not 0 < self.minutes < math.inf:
@@ -160,6 +170,7 @@ class Settings:
             **options: as for `kzoo.data.load`.
         """
         options |= {"task": task, "batch_size": self.batch_size, "seed": self.seed, "cache": self.cache}
+        options |= {"strict": self.strict, "max_pixels": self.max_pixels}
         sizes = (crop_size or image_size, image_size, image_size)
         train, validation, test = (
             load(self.data, split=split, augment=augment, image_size=size, **options)
@@ -177,7 +188,7 @@ class Shapes(Settings):
     epochs: int = 6
     """How many epochs, unless --minutes is given."""
     learning_rate: float = 3e-3
-    """The highest: it rises to it within 100 steps and falls along a cosine."""
+    """The highest, for the recipe's own batch size; it follows the root of others. It rises for 100 steps."""
 
     def load(self, task: str = "detection") -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
         """The three splits, the first of them turned, mirrored and recoloured."""

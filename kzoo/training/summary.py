@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kzoo.evaluation import measure_of
+from kzoo.training.run_folder import TENSORBOARD
 from kzoo.visualize.curves import figure_name
 
 MANY = 12  # classes; of more only those are told that came off worst
@@ -62,6 +63,9 @@ def files(directory: Path, exported: Path | None, task: str) -> str:
         (directory / "model.keras", "the model, for Keras; best.keras is that of the best epoch"),
         (exported, "the model, for TF Serving: loaded back, it answers the same to 1e-4"),
     ]
+    for shown in TENSORBOARD:
+        if (directory / shown).exists():
+            left.append((directory / shown, f"for tensorboard --logdir {shlex.quote(str(directory))}"))
     return "\n".join(f"  {paths}   {what}" for paths, what in left)
 
 

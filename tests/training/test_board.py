@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from kzoo.training import board as board_module
@@ -21,15 +22,16 @@ def written(directory):
 def test_figures_and_pictures_are_written(tmp_path):
     batch = {"images": np.zeros([3, 32, 32, 3], np.uint8), "classes": np.array([0, 1, 0])}
     validation = tf.data.Dataset.from_tensor_slices(batch).batch(2)
-    position = SimpleNamespace(step=7)
+    steps = tf.Variable(7)
 
     def predict(images):
         return {"classes": np.zeros(len(images), int), "probabilities": np.ones([len(images), 2]) / 2}
 
-    board = Board(tmp_path, position, validation, ("cat", "dog"), predict)
+    board = Board(tmp_path, validation, ("cat", "dog"), predict)
+    board.set_model(SimpleNamespace(optimizer=SimpleNamespace(iterations=steps)))
     board.on_train_begin()
     board.on_epoch_end(0, {"loss": 1.0})
-    position.step = 14
+    steps.assign(14)
     board.on_epoch_end(1, {"loss": 0.5})
     board.on_train_end()
     assert written(tmp_path) == {
@@ -40,7 +42,10 @@ def test_figures_and_pictures_are_written(tmp_path):
     }
 
 
-def test_ten_steps_are_traced_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("steps", "first", "last"), [(50, 10, 20), (20, 10, 20), (16, 6, 16), (11, 1, 11), (8, 1, 8), (2, 1, 2)]
+)
+def test_ten_steps_of_one_epoch_are_traced(tmp_path, monkeypatch, steps, first, last):
     calls, now = [], []
     profiler = SimpleNamespace(
         start=lambda directory: calls.append(("start", now[-1], directory)),
@@ -48,24 +53,13 @@ def test_ten_steps_are_traced_once(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(board_module.tf, "profiler", SimpleNamespace(experimental=profiler), raising=False)
     trace = Trace(tmp_path)
-    trace.set_model(SimpleNamespace(steps_per_execution=1))
+    trace.set_params({"steps": steps})
     trace.on_train_begin()
-    for step in range(50):
-        now.append(step)
-        trace.on_train_batch_begin(step)
-    trace.on_train_end()
-    assert calls == [("start", 10, str(tmp_path)), ("stop", 20)]
-
-
-def test_a_trace_ends_with_the_steps_of_an_epoch(tmp_path, monkeypatch):
-    calls = []
-    profiler = SimpleNamespace(start=lambda _: calls.append("start"), stop=lambda: calls.append("stop"))
-    monkeypatch.setattr(board_module.tf, "profiler", SimpleNamespace(experimental=profiler), raising=False)
-    trace = Trace(tmp_path)
-    trace.set_model(SimpleNamespace(steps_per_execution=1))
-    trace.on_train_begin()
-    for _ in range(2):
-        for step in range(12):
+    for _ in range(3):
+        for step in range(steps):
+            now.append(step)
             trace.on_train_batch_begin(step)
+        now.append(steps)
         trace.on_test_begin()
-    assert calls == ["start", "stop"]
+    trace.on_train_end()
+    assert calls == [("start", first, str(tmp_path)), ("stop", last)]

@@ -45,7 +45,9 @@ def check_extras(task: object, augment: object, border_sigma: object) -> None:
 
 def check_place(cache: object, start: object, shard: object, batch_size: int) -> None:
     """Refuses what cannot be of where pictures are kept, and of which are to come."""
-    if not isinstance(cache, str | Path | None) or (isinstance(cache, str) and not cache.strip()):
+    if not isinstance(cache, str | Path | None) or (
+        isinstance(cache, str) and (not cache.strip() or cache.lower() == "memory" != cache)
+    ):
         raise ValueError(f"cache={cache!r}: give 'memory', a folder, or None.")
     check_integer("start", start, least=0)
     if not isinstance(shard, tuple | list) or len(shard) != 2:

@@ -135,7 +135,7 @@ def load(
     check_place(cache, start, shard, batch_size)
     opened = sources.open_source(spec, task=task, classes=classes, seed=seed, max_pixels=max_pixels)
     pictures = sources.open_split(opened, split, strict=strict)
-    told = f"{spec!r}, split {split!r}"
+    told = f'{spec}, split "{split}"'
     settings = Augmentation() if augment is True else augment or None
     if shuffle is None:
         shuffle = split.partition("[")[0] == "train" or settings is not None

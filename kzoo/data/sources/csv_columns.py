@@ -97,6 +97,7 @@ def find_columns(where: str, header: Sequence[str], options: Mapping[str, str], 
         box, form = tuple(told("box", name) for name in names), options.get("format", FORMATS[0])
         check_name(where, "format", form, FORMATS)
     elif "format" in options:
+        check_name(where, "format", options["format"], FORMATS)
         raise DataError(f"{where}: format={options['format']} without box=; expected box=A+B+C+D with it")
     else:
         names = next((names for names in _BOXES if set(names) <= set(plain)), ())
