@@ -121,6 +121,8 @@ class ZooModel(Replicated, GlobalBatch):
         epochs. With `steps_per_epoch` it takes more or less of an iteration than there is.
         """
         passes, steps = getattr(dataset, "passes", None), options.get("steps_per_epoch")
+        if passes is not None and passes.next == 0:  # nothing was learned from it yet, here at least
+            passes.go_to(options.get("initial_epoch", 0) * (steps or len(dataset)))
         if passes is not None and (self._distribute_strategy is not None or steps is not None):
             steps = options["steps_per_epoch"] = len(dataset) if steps is None else steps
             dataset = dataset.without_end(passes.next)

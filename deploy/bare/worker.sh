@@ -8,7 +8,7 @@ worker=$!
     read -r _ <&3
     kill -TERM "$worker"
     trap 'kill $!; exit' TERM
-    sleep 120 &   # to save; who is still here then hangs
+    sleep 300 &   # for a validation to end, and to save; who is still here then hangs
     wait $!
     kill -KILL "$worker"
 ) >/dev/null 2>&1 &

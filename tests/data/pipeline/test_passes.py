@@ -192,6 +192,15 @@ def test_fit_goes_on_where_it_stopped(start):
     assert [one for one in seen if one] == unbroken[2 * LENGTH :]
 
 
+def test_a_later_epoch_has_its_own_pictures():
+    """As where weights were loaded, and `fit` is told which epoch is next."""
+    dataset = kzoo.data.load("shapes", **SETTINGS)
+    unbroken = ids(dataset.without_end().take(4 * LENGTH))
+    model, seen = spying_model()
+    model.fit(dataset, initial_epoch=2, epochs=4, verbose=0)
+    assert [one for one in seen if one] == unbroken[2 * LENGTH :]
+
+
 def test_to_measure_moves_no_epoch():
     dataset = kzoo.data.load("shapes", **SETTINGS)
     unbroken = ids(dataset.without_end().take(3 * LENGTH))
