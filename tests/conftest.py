@@ -1,3 +1,6 @@
+import signal
+
+import pytest
 from hypothesis import settings
 
 # TensorFlow's first call of a kind takes long, and machines are shared: no example is too slow. The same
@@ -5,3 +8,10 @@ from hypothesis import settings
 settings.register_profile("kzoo", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("kzoo")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c():
+    """Who runs the tests in the background may have it ignored, and so would have all that tests start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
