@@ -150,7 +150,7 @@ def test_a_worker_reads_its_own_part_only(monkeypatch):
         ({"shard": (0, 5)}, "batch_size=4"),
         ({"shard": (0, 0)}, "count"),
         ({"shard": (-1, 2)}, "index"),
-        ({"shard": (0, 4)}, r"last batch of 'shapes', split 'train\[:11\]' has 3 of 11 pictures"),
+        ({"shard": (0, 4)}, r'last batch of shapes, split "train\[:11\]" has 3 of 11 pictures'),
         ({"cache": ""}, "cache=''"),
         ({"cache": 3}, "cache=3"),
     ],
