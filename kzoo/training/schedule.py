@@ -62,10 +62,7 @@ class Schedule(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if logs is not None:
             logs["learning_rate"] = self._rate
-        if (
-            self.minutes is not None and self.progress() >= 1
-        ):  # validation may have taken the rest of the time
-            self.model.stop_training = True
+        self.stop_if_over()
 
     def stop_if_over(self) -> None:
         """Stops a run by the clock whose time is over, validation having taken the rest of it."""
